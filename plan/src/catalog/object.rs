@@ -1,0 +1,229 @@
+//! What the catalog holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::query::{EventTime, OnError};
+use crate::types::ColumnType;
+
+/// Number of an object, unique in the catalog's whole history.
+pub type ObjectId = u32;
+
+/// Schema and name, both exactly as stored (not folded).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectName {
+    /// `public`, or the name of a pipeline.
+    pub schema: String,
+    /// Name within the schema.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// A name in a schema.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        ObjectName { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.schema != super::DEFAULT_SCHEMA {
+            write!(f, "{}.", self.schema)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// A column of a stream or table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Name as stored.
+    pub name: String,
+    /// Type.
+    pub column_type: ColumnType,
+    /// Whether null is refused.
+    pub not_null: bool,
+    /// SQL expression used when an insert leaves the column out.
+    pub default: Option<String>,
+    /// SQL expression over the other columns that computes the column on insert
+    /// (`GENERATED ALWAYS AS (..) STORED`).
+    pub generated: Option<String>,
+}
+
+impl Column {
+    /// A nullable column without default.
+    pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
+        Column { name: name.into(), column_type, not_null: false, default: None, generated: None }
+    }
+}
+
+/// How long the rows of a stream are kept. Whichever limit is reached first removes the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retention {
+    /// Rows that arrived longer ago than this are removed; `None` keeps them.
+    pub age_us: Option<i64>,
+    /// Stored bytes above this are removed, oldest first; `None` keeps them.
+    pub bytes: Option<u64>,
+}
+
+/// Front-end language of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// SQL.
+    Sql,
+    /// VPL.
+    Vpl,
+}
+
+/// The continuous query that fills a derived stream, as the user wrote it. It is bound anew when
+/// the server starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Language of `text`.
+    pub language: Language,
+    /// SQL: the query behind `AS`. VPL: the whole program.
+    pub text: String,
+    /// VPL: which stream of the program this is.
+    pub item: Option<String>,
+    /// Names in `text` and the objects they meant when the query was created.
+    pub bindings: BTreeMap<String, ObjectId>,
+    /// First offset read of each input stream.
+    pub start: BTreeMap<ObjectId, u64>,
+    /// Policy for rows on which an expression fails.
+    pub on_error: OnError,
+    /// Stopped by `ALTER PIPELINE .. PAUSE`.
+    pub paused: bool,
+    /// Raised by `CREATE OR REPLACE`: operator state of another generation is not used.
+    pub generation: u32,
+}
+
+/// An append-only sequence of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Columns in order.
+    pub columns: Vec<Column>,
+    /// Where event time comes from.
+    pub event_time: EventTime,
+    /// `CHECK` constraints: name and SQL expression.
+    pub checks: Vec<(String, String)>,
+    /// How long rows are kept.
+    pub retention: Retention,
+    /// The query that fills it; `None` for a stream that clients and connectors write.
+    pub definition: Option<Definition>,
+}
+
+/// A keyed relation that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Columns in order.
+    pub columns: Vec<Column>,
+    /// Positions of the primary key's columns; never empty.
+    pub primary_key: Vec<usize>,
+    /// `CHECK` constraints: name and SQL expression.
+    pub checks: Vec<(String, String)>,
+}
+
+/// A bundle of streams that is created, paused and dropped as one; a schema of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// Language of `text`.
+    pub language: Language,
+    /// The program.
+    pub text: String,
+    /// Stopped by `ALTER PIPELINE .. PAUSE`.
+    pub paused: bool,
+}
+
+/// What an object is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectKind {
+    /// Stream, with or without a query.
+    Stream(Stream),
+    /// Table.
+    Table(Table),
+    /// Pipeline. Its name's schema is the schema it makes, and equal to its name.
+    Pipeline(Pipeline),
+}
+
+/// An object with its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Unique number.
+    pub id: ObjectId,
+    /// Schema and name.
+    pub name: ObjectName,
+    /// When it was created, microseconds since 1970 by the proposer's clock.
+    pub created_us: i64,
+    /// What it is.
+    pub kind: ObjectKind,
+}
+
+impl Object {
+    /// The stream, when it is one.
+    pub fn stream(&self) -> Option<&Stream> {
+        match &self.kind {
+            ObjectKind::Stream(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The table, when it is one.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.kind {
+            ObjectKind::Table(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The pipeline, when it is one.
+    pub fn pipeline(&self) -> Option<&Pipeline> {
+        match &self.kind {
+            ObjectKind::Pipeline(p) => Some(p),
+            _ => None,
+        }
+    }
+
+    /// `stream`, `table` or `pipeline`.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ObjectKind::Stream(_) => "stream",
+            ObjectKind::Table(_) => "table",
+            ObjectKind::Pipeline(_) => "pipeline",
+        }
+    }
+
+    /// Columns of a stream or table; none for a pipeline.
+    pub fn columns(&self) -> &[Column] {
+        match &self.kind {
+            ObjectKind::Stream(s) => &s.columns,
+            ObjectKind::Table(t) => &t.columns,
+            ObjectKind::Pipeline(_) => &[],
+        }
+    }
+
+    /// The columns as an Arrow schema.
+    pub fn schema(&self) -> SchemaRef {
+        arrow_schema(self.columns())
+    }
+
+    /// Objects whose rows this one's query reads.
+    pub fn inputs(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.stream()
+            .and_then(|s| s.definition.as_ref())
+            .into_iter()
+            .flat_map(|d| d.bindings.values().copied())
+    }
+}
+
+/// Columns as an Arrow schema.
+pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
+    Arc::new(Schema::new(
+        columns.iter().map(|c| c.column_type.field(&c.name, !c.not_null)).collect::<Vec<_>>(),
+    ))
+}
