@@ -45,7 +45,7 @@ install() {
     as_root "${command[@]}" "$@" </dev/null >&2 || { update; as_root "${command[@]}" "$@" </dev/null >&2; }
 }
 
-# libclang may be installed in any version; its packages carry the version in their names.
+# libclang may be installed in any version; missing, the release's default version is taken.
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return
     ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return
@@ -56,7 +56,7 @@ clang_headers() { compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/de
 libclang_packages() {
     offered libclang1 || update
     local version
-    version=$(apt-cache search --names-only '^libclang1-[0-9]+$' | sed 's/^libclang1-\([0-9]*\) .*/\1/' | sort -n | tail -1)
+    version=$(apt-cache depends libclang1 | sed -n 's/.*Depends: libclang1-\([0-9]*\).*/\1/p' | head -1)
     [ -n "$version" ] || { say "apt offers no libclang"; exit 1; }
     need "libclang1-$version" "libclang-common-$version-dev"
 }
