@@ -3,6 +3,8 @@
 use arrow::buffer::ScalarBuffer;
 use arrow::record_batch::RecordBatch;
 
+use crate::error::{Result, StorageError};
+
 /// One 64-bit number per row, kept short where the numbers are regular.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Run {
@@ -39,6 +41,20 @@ impl Run {
             Run::Constant(v) => Run::Constant(*v),
             _ => Run::Each(indices.iter().map(|&i| self.get(i as usize)).collect()),
         }
+    }
+
+    /// Smallest and greatest number of `rows` rows, `None` when there is no row.
+    pub fn bounds(&self, rows: usize) -> Option<(i64, i64)> {
+        if rows == 0 {
+            return None;
+        }
+        Some(match self {
+            Run::Constant(v) => (*v, *v),
+            Run::Sequence(first) => (*first, first + rows as i64 - 1),
+            Run::Each(values) => {
+                values.iter().fold((i64::MAX, i64::MIN), |(min, max), &v| (min.min(v), max.max(v)))
+            }
+        })
     }
 
     /// All numbers, for `rows` rows.
@@ -80,6 +96,15 @@ impl EventBatch {
     /// Offset after the last row.
     pub fn end(&self) -> u64 {
         self.offset + self.len() as u64
+    }
+
+    /// The same rows with some of their columns, by position.
+    pub fn project(&self, columns: &[usize]) -> Result<EventBatch> {
+        let rows = self
+            .rows
+            .project(columns)
+            .map_err(|e| StorageError::Misuse(format!("projection: {e}")))?;
+        Ok(EventBatch { rows, ..self.clone() })
     }
 
     /// Rows `from .. from + len`.

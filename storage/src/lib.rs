@@ -7,12 +7,17 @@
 //! Arrow batches and tables as opaque keys and values; it knows neither SQL nor operators.
 
 pub mod batch;
+mod check;
+mod clock;
 pub mod error;
+mod join;
+pub mod mem;
 pub mod store;
 
 pub use batch::{EventBatch, Run};
 pub use error::StorageError;
+pub use mem::MemStore;
 pub use store::{
-    Append, Committed, Durability, Head, Pending, ReadLimit, SharedStore, Staged, Store, StreamConfig, StreamId,
-    StreamStats, TableChange, TableId, Transaction,
+    Append, Committed, Durability, Head, Pending, ReadLimit, SharedStore, Staged, Store,
+    StreamConfig, StreamId, StreamStats, TableChange, TableId, TableRows, Transaction,
 };

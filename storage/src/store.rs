@@ -21,6 +21,9 @@ pub struct StreamConfig {
     pub id: StreamId,
     /// Its own columns.
     pub schema: SchemaRef,
+    /// Whether a continuous query fills it: then [`Head::complete`] is what the query declares
+    /// with [`Store::set_complete`], otherwise it is the end of the global order.
+    pub derived: bool,
     /// Rows that arrived longer ago than this (microseconds) may be removed.
     pub retention_age_us: Option<i64>,
     /// Stored bytes above this may be removed, oldest rows first.
@@ -66,7 +69,8 @@ pub struct TableChange {
     pub value: Option<Vec<u8>>,
 }
 
-/// Changes that are applied together or not at all.
+/// Changes that are applied together or not at all, in this order: what is dropped, what is
+/// created, the appends, the tables, the state, the catalog.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
     /// Rows for streams, in order.
@@ -91,7 +95,7 @@ pub struct Transaction {
 /// What a transaction became.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// For each append of new rows, the offset of its first row.
+    /// For each append, in order, the offset of its first row (with `at_offset`: that offset).
     pub offsets: Vec<u64>,
     /// Global sequence after the transaction's last row: everything below is visible.
     pub sequence: u64,
@@ -122,7 +126,9 @@ pub struct Head {
     pub next: u64,
     /// Every row with a global sequence below this is in the stream: for a source stream the end
     /// of the global order, for a derived stream what its query has said with
-    /// [`Store::set_complete`].
+    /// [`Store::set_complete`]. [`Store::head`] gives the present value. A receiver of
+    /// [`Store::watch`] for a source stream is only woken by changes of that stream, so there the
+    /// value may be behind; who waits for a silent source waits on [`Store::watch_sequence`].
     pub complete: u64,
     /// Greatest event time of any row, `i64::MIN` when there was none.
     pub max_time: i64,
@@ -139,13 +145,13 @@ pub struct StreamStats {
     pub bytes: u64,
 }
 
-/// Bounds of one [`Store::read`]; reading stops at whichever is reached first, after at least one
-/// stored batch.
+/// Bounds of one [`Store::read`]; reading stops at whichever is reached first, `rows` only after at
+/// least one stored batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimit {
     /// Rows.
     pub rows: usize,
-    /// Offset not to be reached.
+    /// Offset not to be reached: no row at or after it is returned.
     pub until: u64,
 }
 
@@ -158,12 +164,13 @@ pub trait Store: Send + Sync + 'static {
     /// validation) arrive through [`Pending`].
     fn submit(&self, transaction: Transaction, durability: Durability) -> Pending;
 
-    /// Stores the rows of a later [`Append`] before its transaction is submitted, so that the
-    /// commit of a large one is short. The result replaces the rows it was made from in
+    /// Stores the rows of a later [`Append`] (of new rows: neither `derived` nor `at_offset`) before
+    /// its transaction is submitted, so that the commit of a large one is short. The result replaces the rows it was made from in
     /// [`Store::submit_staged`]; when dropped instead, its bytes are given back.
     fn stage(&self, append: Append) -> Result<Staged>;
 
-    /// [`Store::submit`] with staged appends, applied before `transaction.appends`, in order.
+    /// [`Store::submit`] with staged appends, applied before `transaction.appends`, in order. They
+    /// come first in [`Committed::offsets`]. The call itself may wait for the disk.
     fn submit_staged(
         &self,
         staged: Vec<Staged>,
@@ -175,13 +182,20 @@ pub trait Store: Send + Sync + 'static {
     /// per stream after opening, and again when retention changes.
     fn open_stream(&self, config: StreamConfig) -> Result<()>;
 
+    /// [`Store::stage`] for the rows that follow those of `staged`: one statement's rows in a few
+    /// large files instead of many small ones. `append` has the same stream and no `at_offset`.
+    /// After an error `staged` is no longer of use and must be dropped.
+    fn stage_next(&self, staged: &mut Staged, append: Append) -> Result<()>;
+
     /// The end of a stream, and its changes from now on.
     fn watch(&self, stream: StreamId) -> Result<watch::Receiver<Head>>;
 
-    /// The end of a stream now.
-    fn head(&self, stream: StreamId) -> Result<Head> {
-        Ok(*self.watch(stream)?.borrow())
-    }
+    /// The end of a stream now, with the present [`Head::complete`].
+    fn head(&self, stream: StreamId) -> Result<Head>;
+
+    /// [`Store::sequence`], and its changes from now on. A change is announced after the heads of
+    /// the streams that caused it.
+    fn watch_sequence(&self) -> watch::Receiver<u64>;
 
     /// Declares that a derived stream has every row below this global sequence.
     fn set_complete(&self, stream: StreamId, sequence: u64) -> Result<()>;
@@ -190,7 +204,7 @@ pub trait Store: Send + Sync + 'static {
     fn sequence(&self) -> u64;
 
     /// Rows from offset `from` (inclusive) on, in order, as stored batches (the first one cut at
-    /// `from`). `projection` chooses columns by position, in that order. Empty when `from` is the
+    /// `from`, neighbouring small ones joined, and the last one cut at `limit.until`). `projection` chooses columns by position, in that order. Empty when `from` is the
     /// end. [`StorageError::NotRetained`] when `from` is older than what is kept.
     fn read(
         &self,
