@@ -1,1 +1,14 @@
-//! placeholder
+//! The SQL front end: text to statements ([`parse`]), statements to plans ([`Binder`]).
+//!
+//! Parsing wraps sqlparser: our own statements are read here, queries and expressions by
+//! sqlparser's PostgreSQL dialect. Binding goes through DataFusion's `SqlToRel`. Nothing in this
+//! crate executes anything.
+
+mod interval;
+mod parse;
+mod source;
+pub mod statement;
+
+pub use parse::{interval_us, parse};
+pub use source::Source;
+pub use statement::{Statement, StatementKind};
