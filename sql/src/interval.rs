@@ -151,7 +151,9 @@ mod tests {
         check("0.5 months", Some((0, 15, 0)));
         check("-00:00:01", Some((0, 0, -1_000_000_000)));
         check("100 ms", Some((0, 0, 100_000_000)));
-        for wrong in ["", "five", "5 bananas", "1:2:3:4", "1:99", "..", "ago", "99999999999999999999 s"] {
+        for wrong in
+            ["", "five", "5 bananas", "1:2:3:4", "1:99", "..", "ago", "99999999999999999999 s"]
+        {
             check(wrong, None);
         }
     }

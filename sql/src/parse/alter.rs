@@ -19,9 +19,31 @@ fn kind(r: &mut Reader) -> Option<RelationKind> {
 
 /// Words that may stand behind `DROP` or `ALTER` in PostgreSQL or in the design.
 const OTHER_KINDS: [&str; 26] = [
-    "view", "materialized", "connector", "source", "sink", "trigger", "function", "procedure",
-    "aggregate", "secret", "subscription", "publication", "role", "user", "group", "database",
-    "schema", "sequence", "index", "extension", "type", "domain", "rule", "owned", "system",
+    "view",
+    "materialized",
+    "connector",
+    "source",
+    "sink",
+    "trigger",
+    "function",
+    "procedure",
+    "aggregate",
+    "secret",
+    "subscription",
+    "publication",
+    "role",
+    "user",
+    "group",
+    "database",
+    "schema",
+    "sequence",
+    "index",
+    "extension",
+    "type",
+    "domain",
+    "rule",
+    "owned",
+    "system",
     "default",
 ];
 
@@ -66,9 +88,11 @@ pub(super) fn alter(r: &mut Reader) -> Result<StatementKind> {
     } else if kind != RelationKind::Table && r.word("resume") {
         AlterAction::Resume
     } else if let Some(word) = r.peek_word(0).filter(|w| {
-        ["rename", "add", "drop", "alter", "set", "reset", "owner", "enable", "disable", "pause",
-            "resume", "cluster", "validate", "inherit", "attach", "detach", "replica"]
-            .contains(&w.as_str())
+        [
+            "rename", "add", "drop", "alter", "set", "reset", "owner", "enable", "disable",
+            "pause", "resume", "cluster", "validate", "inherit", "attach", "detach", "replica",
+        ]
+        .contains(&w.as_str())
     }) {
         return Err(Diagnostic::unsupported(format!(
             "ALTER {} .. {} is not supported",

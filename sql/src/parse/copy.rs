@@ -20,9 +20,9 @@ pub(super) fn copy(r: &mut Reader) -> Result<StatementKind> {
         return Ok(StatementKind::Copy(CopyStatement { what, options }));
     }
     // `COPY BINARY t FROM STDIN`, of PostgreSQL before 7.3.
-    let binary = r.at(&["binary"]) && matches!(r.peek_nth(1), Token::Word(_)) && !{
-        matches!(r.peek_word(1).as_deref(), Some("from" | "to"))
-    };
+    let binary = r.at(&["binary"])
+        && matches!(r.peek_nth(1), Token::Word(_))
+        && !{ matches!(r.peek_word(1).as_deref(), Some("from" | "to")) };
     let binary_at = r.here();
     if binary {
         r.advance();

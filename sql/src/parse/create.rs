@@ -226,11 +226,8 @@ fn element(r: &mut Reader, of: BodyOf, body: &mut Body) -> Result<()> {
         let place = r.here();
         let watermark = watermark(r)?;
         if of == BodyOf::Table {
-            return Err(Diagnostic::error(
-                SqlState::WRONG_OBJECT_TYPE,
-                "a table has no watermark",
-            )
-            .at(place));
+            return Err(Diagnostic::error(SqlState::WRONG_OBJECT_TYPE, "a table has no watermark")
+                .at(place));
         }
         if body.watermark.replace(watermark).is_some() {
             return Err(Diagnostic::syntax("WATERMARK FOR is given twice").at(place));
@@ -373,8 +370,9 @@ fn check(r: &mut Reader, name: Option<Ident>, column: Option<String>) -> Result<
     let expr = r.expr()?;
     r.expect_symbol(&Token::RParen)?;
     if r.at(&["no", "inherit"]) || r.at(&["not", "valid"]) {
-        return Err(Diagnostic::unsupported("NO INHERIT and NOT VALID are not supported")
-            .at(r.here()));
+        return Err(
+            Diagnostic::unsupported("NO INHERIT and NOT VALID are not supported").at(r.here())
+        );
     }
     Ok(Check { name, column, expr })
 }

@@ -102,7 +102,8 @@ fn direction(r: &mut Reader) -> Result<Direction> {
             r.advance();
             let forward = word == "forward";
             if r.word("all") {
-                let all = if forward { Direction::Forward(None) } else { Direction::Backward(None) };
+                let all =
+                    if forward { Direction::Forward(None) } else { Direction::Backward(None) };
                 return Ok(all);
             }
             let n = count(r)?.unwrap_or(1);
@@ -113,15 +114,20 @@ fn direction(r: &mut Reader) -> Result<Direction> {
 }
 
 fn signed(n: i64) -> Direction {
-    if n >= 0 { Direction::Forward(Some(n.unsigned_abs())) } else { Direction::Backward(Some(n.unsigned_abs())) }
+    if n >= 0 {
+        Direction::Forward(Some(n.unsigned_abs()))
+    } else {
+        Direction::Backward(Some(n.unsigned_abs()))
+    }
 }
 
 fn count(r: &mut Reader) -> Result<Option<i64>> {
     let place = r.here();
     let Some(number) = options::number(r) else { return Ok(None) };
-    number.parse().map(Some).map_err(|_| {
-        Diagnostic::syntax(format!("syntax error at or near \"{number}\"")).at(place)
-    })
+    number
+        .parse()
+        .map(Some)
+        .map_err(|_| Diagnostic::syntax(format!("syntax error at or near \"{number}\"")).at(place))
 }
 
 pub(super) fn close(r: &mut Reader) -> Result<StatementKind> {

@@ -102,7 +102,11 @@ fn assignment(r: &mut Reader) -> Result<Vec<Assignment>> {
         return Err(Diagnostic::syntax("number of columns does not match number of values")
             .at(r.since(start)));
     }
-    Ok(columns.into_iter().zip(values).map(|(column, value)| Assignment { column, value }).collect())
+    Ok(columns
+        .into_iter()
+        .zip(values)
+        .map(|(column, value)| Assignment { column, value })
+        .collect())
 }
 
 fn value(r: &mut Reader) -> Result<AssignedValue> {
@@ -160,8 +164,9 @@ pub(super) fn truncate(r: &mut Reader) -> Result<StatementKind> {
     r.word("table");
     r.word("only");
     let names = r.list(Reader::name)?;
-    if r.words(&["restart", "identity"]) || r.words(&["continue", "identity"]) {
-        // Tables have no sequences: nothing to restart or to continue.
+    // Tables have no sequences: nothing to restart or to continue.
+    if !r.words(&["restart", "identity"]) {
+        r.words(&["continue", "identity"]);
     }
     let cascade = r.word("cascade");
     if !cascade {

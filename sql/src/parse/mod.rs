@@ -18,6 +18,8 @@ mod show;
 mod subscribe;
 mod types;
 
+#[cfg(test)]
+mod tests;
 
 pub use options::interval_us;
 pub(crate) use types::column_type;
@@ -153,10 +155,7 @@ fn matters_not(token: &Token) -> bool {
 }
 
 /// An error of the tokenizer, in PostgreSQL's words where it has them.
-fn lexical_error(
-    error: &sqlparser::tokenizer::TokenizerError,
-    source: &Arc<Source>,
-) -> Diagnostic {
+fn lexical_error(error: &sqlparser::tokenizer::TokenizerError, source: &Arc<Source>) -> Diagnostic {
     let at = source.offset(error.location).unwrap_or(0);
     let span = Span::new(at, source.text().len());
     let near = near_text(source.slice(span));

@@ -16,15 +16,82 @@ const RECURSION_LIMIT: usize = 400;
 
 /// PostgreSQL's reserved words: not usable as a name without quotes.
 const RESERVED: [&str; 76] = [
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case",
-    "cast", "check", "collate", "column", "constraint", "create", "current_catalog",
-    "current_date", "current_role", "current_time", "current_timestamp", "current_user", "default",
-    "deferrable", "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for",
-    "foreign", "from", "grant", "group", "having", "in", "initially", "intersect", "into",
-    "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on",
-    "only", "or", "order", "placing", "primary", "references", "returning", "select",
-    "session_user", "some", "symmetric", "table", "then", "to", "trailing", "true", "union",
-    "unique", "user", "using", "variadic", "when", "where", "window",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "session_user",
+    "some",
+    "symmetric",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
 ];
 
 /// Statements and objects that exist in PostgreSQL or in the plan of this project, and are not
@@ -100,8 +167,11 @@ impl Reader {
 
     /// From byte `start` to the end of the last token taken.
     pub(super) fn since(&self, start: usize) -> Span {
-        let end = (self.parser.index() > 0)
-            .then(|| self.parser.get_current_token())
+        // sqlparser also steps over blanks and past the end.
+        let end = (0..self.parser.index())
+            .rev()
+            .map(|i| self.parser.token_at(i))
+            .find(|t| !super::matters_not(&t.token))
             .and_then(|t| self.source.span(t.span))
             .map_or(start, |s| s.end);
         Span::new(start, end.max(start))
@@ -388,8 +458,10 @@ impl Reader {
             .and_then(|(_, rest)| rest.rsplit_once(", found: "))
             .map(|(wanted, _)| wanted.to_string());
         let syntax = match at {
-            None if text.ends_with("found: EOF") => Diagnostic::syntax("syntax error at end of input")
-                .at(Span::new(self.span.end, self.span.end)),
+            None if text.ends_with("found: EOF") => {
+                Diagnostic::syntax("syntax error at end of input")
+                    .at(Span::new(self.span.end, self.span.end))
+            }
             None => self.unexpected(),
             Some(at) => {
                 let span = self.token_at(at);

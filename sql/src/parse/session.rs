@@ -167,8 +167,9 @@ fn is_word(token: &Token, word: &str) -> bool {
 
 fn transaction_modes(r: &mut Reader, session: bool) -> Result<StatementKind> {
     if r.at(&["snapshot"]) {
-        return Err(Diagnostic::unsupported("SET TRANSACTION SNAPSHOT is not supported")
-            .at(r.here()));
+        return Err(
+            Diagnostic::unsupported("SET TRANSACTION SNAPSHOT is not supported").at(r.here())
+        );
     }
     let modes = modes(r)?;
     if modes.is_empty() {

@@ -7,9 +7,8 @@ use crate::statement::{Ident, Show, StatementKind};
 pub(super) fn show(r: &mut Reader) -> Result<StatementKind> {
     r.advance();
     let start = r.position();
-    let setting = |r: &Reader, name: &str| {
-        Show::Setting(Ident { value: name.into(), span: r.since(start) })
-    };
+    let setting =
+        |r: &Reader, name: &str| Show::Setting(Ident { value: name.into(), span: r.since(start) });
     let show = if r.word("all") {
         Show::All
     } else if r.words(&["time", "zone"]) {
@@ -51,8 +50,8 @@ pub(super) fn setting_name(r: &mut Reader) -> Result<Ident> {
 
 pub(super) fn describe(r: &mut Reader) -> Result<StatementKind> {
     r.advance();
-    if !(r.word("stream") || r.at(&["table"]) && { r.advance(); true }) {
-        // The kind may be left out.
+    if !r.word("stream") {
+        r.word("table");
     }
     Ok(StatementKind::Show(Show::Columns(r.name()?)))
 }

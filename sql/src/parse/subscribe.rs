@@ -1,13 +1,12 @@
 //! `SUBSCRIBE ..` and the spellings of Materialize and RisingWave.
 
-use auspex_plan::{Diagnostic, Span, SqlState, did_you_mean};
+use auspex_plan::diagnostic::did_you_mean;
+use auspex_plan::{Diagnostic, Span, SqlState};
 use sqlparser::tokenizer::Token;
 
 use super::reader::Reader;
 use super::{Result, options};
-use crate::statement::{
-    Opt, Overflow, Subscribe, SubscribeFrom, SubscribeTarget, SubscribeUntil,
-};
+use crate::statement::{Opt, Overflow, Subscribe, SubscribeFrom, SubscribeTarget, SubscribeUntil};
 
 pub(super) fn subscribe(r: &mut Reader) -> Result<Subscribe> {
     let start = r.position();
@@ -124,7 +123,9 @@ impl Clauses {
         }
         for (word, name) in [("envelope", "ENVELOPE"), ("within", "WITHIN TIMESTAMP ORDER BY")] {
             if r.at(&[word]) {
-                return Err(Diagnostic::unsupported(format!("{name} is not supported")).at(r.here()));
+                return Err(
+                    Diagnostic::unsupported(format!("{name} is not supported")).at(r.here())
+                );
             }
         }
         Err(r.unexpected())
@@ -150,12 +151,12 @@ impl Clauses {
             "metadata" => self.metadata = Some(boolean(option)?),
             "progress" => self.progress_us = progress(option)?,
             "on_overflow" => {
-                self.on_overflow = Some(match option.text().map(str::to_ascii_lowercase).as_deref()
-                {
-                    Some("error") => Overflow::Error,
-                    Some("gap") => Overflow::Gap,
-                    _ => return Err(wrong(option, "error or gap")),
-                });
+                self.on_overflow =
+                    Some(match option.text().map(str::to_ascii_lowercase).as_deref() {
+                        Some("error") => Overflow::Error,
+                        Some("gap") => Overflow::Gap,
+                        _ => return Err(wrong(option, "error or gap")),
+                    });
             }
             name => {
                 let error = Diagnostic::error(

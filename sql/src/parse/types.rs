@@ -1,6 +1,7 @@
 //! Names of types.
 
-use auspex_plan::{ColumnType, Diagnostic, Span, SqlState, did_you_mean};
+use auspex_plan::diagnostic::did_you_mean;
+use auspex_plan::{ColumnType, Diagnostic, Span, SqlState};
 use sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, TimezoneInfo};
 
 use super::Result;
@@ -11,9 +12,26 @@ const NUMERIC: ColumnType = ColumnType::Numeric { precision: 38, scale: 10 };
 
 /// Names that are offered when one is misspelt.
 const NAMES: [&str; 20] = [
-    "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "decimal",
-    "text", "varchar", "bytea", "uuid", "timestamptz", "timestamp", "date", "time", "interval",
-    "jsonb", "int", "float",
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "numeric",
+    "decimal",
+    "text",
+    "varchar",
+    "bytea",
+    "uuid",
+    "timestamptz",
+    "timestamp",
+    "date",
+    "time",
+    "interval",
+    "jsonb",
+    "int",
+    "float",
 ];
 
 /// Reads a type.
@@ -135,7 +153,9 @@ fn numeric(info: &ExactNumberInfo) -> Result<ColumnType> {
         }
         _ => Err(Diagnostic::error(
             SqlState::INVALID_PARAMETER_VALUE,
-            format!("NUMERIC({precision},{scale}) must have a precision of 1 to 38 and a scale between 0 and the precision"),
+            format!(
+                "NUMERIC({precision},{scale}) must have a precision of 1 to 38 and a scale between 0 and the precision"
+            ),
         )),
     }
 }
@@ -158,9 +178,9 @@ fn varchar(length: Option<&CharacterLength>) -> Result<ColumnType> {
 fn fraction(precision: Option<u64>) -> Result<()> {
     match precision {
         None | Some(6) => Ok(()),
-        Some(n) => Err(Diagnostic::unsupported(format!(
-            "a time precision of {n} digits is not supported"
-        ))
-        .hint("Leave the precision out; times have microseconds.")),
+        Some(n) => {
+            Err(Diagnostic::unsupported(format!("a time precision of {n} digits is not supported"))
+                .hint("Leave the precision out; times have microseconds."))
+        }
     }
 }

@@ -15,7 +15,8 @@ pub use ddl::{
     CreateTable, DropStatement, RelationKind, WatermarkDef,
 };
 pub use dml::{
-    AssignedValue, Assignment, ConflictAction, Delete, Insert, InsertSource, OnConflict, Truncate, Update,
+    AssignedValue, Assignment, ConflictAction, Delete, Insert, InsertSource, OnConflict, Truncate,
+    Update,
 };
 pub use session::{
     Discard, Explain, ExplainTarget, Maintenance, Prepare, SetStatement, SetValue, Show,
