@@ -1,0 +1,297 @@
+//! From plan to graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap};
+use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
+use auspex_plan::{ContinuousQuery, OnError, StreamRelation};
+use auspex_storage::StreamId;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Distinct as DistinctPlan, Expr, Extension, LogicalPlan, TableScan};
+use datafusion::physical_expr::expressions::Literal;
+
+use crate::batch::nullable;
+use crate::error::{ExecError, Result};
+use crate::expr::{Compiled, compile};
+use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec};
+use crate::operator::{Input, Operator};
+use crate::operators::{Distinct, Limit, Select, TapRows, Union};
+
+/// Choices of [`build`].
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// Leaves taps (`.print`, `.log`) out: the plan is only recomputed, not run for its user.
+    pub without_taps: bool,
+}
+
+/// Compiles a query.
+///
+/// # Errors
+/// [`ExecError::Unsupported`] names the first part of the plan that cannot run continuously.
+pub fn build(query: &ContinuousQuery, options: &BuildOptions) -> Result<Graph> {
+    let mut builder = Builder {
+        on_error: query.on_error,
+        options,
+        reads: BTreeMap::new(),
+        leaves: Vec::new(),
+        nodes: Vec::new(),
+    };
+    builder.collect_reads(&query.plan)?;
+    let root = builder.add(&query.plan)?;
+    builder.connect(root, None);
+    Ok(builder.finish(&query.plan))
+}
+
+/// What feeds a place of the graph.
+#[derive(Clone, Copy)]
+enum Source {
+    Leaf(usize),
+    Node(usize),
+}
+
+struct Builder<'a> {
+    on_error: OnError,
+    options: &'a BuildOptions,
+    /// Own columns read of each stream, over all its scans.
+    reads: BTreeMap<StreamId, BTreeSet<usize>>,
+    leaves: Vec<Leaf>,
+    nodes: Vec<Node>,
+}
+
+impl Builder<'_> {
+    fn collect_reads(&mut self, plan: &LogicalPlan) -> Result<()> {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let relation = relation(scan)?;
+            let columns = scan_columns(scan);
+            let reads = self.reads.entry(relation.stream).or_default();
+            reads.extend(columns.into_iter().filter_map(|column| match column {
+                ScanColumn::Own(index) => Some(index),
+                _ => None,
+            }));
+        }
+        plan.inputs().into_iter().try_for_each(|input| self.collect_reads(input))
+    }
+
+    /// Adds the operators of `plan`; children come first, so targets have greater numbers.
+    fn add(&mut self, plan: &LogicalPlan) -> Result<Source> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.add_scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.add(&alias.input),
+            LogicalPlan::Filter(filter) => {
+                let condition = compile(&filter.predicate, filter.input.schema())?;
+                self.add_select(&filter.input, Some(condition), None, plan.schema())
+            }
+            LogicalPlan::Projection(projection) => {
+                // Filter and projection in one operator; an alias between them only renames.
+                let mut input = projection.input.as_ref();
+                while let LogicalPlan::SubqueryAlias(alias) = input {
+                    input = &alias.input;
+                }
+                let columns = projection
+                    .expr
+                    .iter()
+                    .map(|expr| compile(expr, projection.input.schema()))
+                    .collect::<Result<Vec<_>>>()?;
+                let (input, condition) = match input {
+                    LogicalPlan::Filter(filter) => (
+                        filter.input.as_ref(),
+                        Some(compile(&filter.predicate, filter.input.schema())?),
+                    ),
+                    other => (other, None),
+                };
+                self.add_select(input, condition, Some(columns), plan.schema())
+            }
+            LogicalPlan::Union(union) => {
+                let schema = nullable(union.schema.as_arrow());
+                let mut sources = Vec::with_capacity(union.inputs.len());
+                for input in &union.inputs {
+                    let same = input.schema().fields().len() == schema.fields().len()
+                        && input
+                            .schema()
+                            .fields()
+                            .iter()
+                            .zip(schema.fields())
+                            .all(|(a, b)| a.data_type() == b.data_type());
+                    if !same {
+                        return Err(ExecError::Plan("union of different column types".into()));
+                    }
+                    sources.push(self.add(input)?);
+                }
+                Ok(self.add_node(Box::new(Union::new(sources.len(), schema)), &sources))
+            }
+            LogicalPlan::Distinct(DistinctPlan::All(input)) => {
+                let schema = input.schema();
+                let on = (0..schema.fields().len())
+                    .map(|i| compile(&Expr::Column(schema.qualified_field(i).into()), schema))
+                    .collect::<Result<Vec<_>>>()?;
+                let source = self.add(input)?;
+                let operator = Distinct::new(on, self.on_error)?;
+                Ok(self.add_node(Box::new(operator), &[source]))
+            }
+            LogicalPlan::Extension(extension) => self.add_extension(extension),
+            other => Err(ExecError::Unsupported(describe(other))),
+        }
+    }
+
+    fn add_scan(&mut self, scan: &TableScan) -> Result<Source> {
+        let relation = relation(scan)?;
+        if scan.fetch.is_some() {
+            return Err(ExecError::Unsupported("a limit inside a scan".into()));
+        }
+        let read: Vec<usize> = self.reads[&relation.stream].iter().copied().collect();
+        let columns = scan_columns(scan)
+            .into_iter()
+            .map(|column| match column {
+                ScanColumn::Own(index) => {
+                    ScanColumn::Own(read.binary_search(&index).expect("collected before"))
+                }
+                system => system,
+            })
+            .collect();
+        let input = self.reads.range(..relation.stream).count();
+        let schema = nullable(scan.projected_schema.as_arrow());
+        self.leaves.push(Leaf { input, columns, schema, target: None });
+        let source = Source::Leaf(self.leaves.len() - 1);
+        match conjunction(scan.filters.iter().cloned()) {
+            None => Ok(source),
+            Some(filter) => {
+                let condition = compile(&filter, &scan.projected_schema)?;
+                let schema = nullable(scan.projected_schema.as_arrow());
+                let select = Select::new(Some(condition), None, schema, self.on_error)?;
+                Ok(self.add_node(Box::new(select), &[source]))
+            }
+        }
+    }
+
+    fn add_select(
+        &mut self,
+        input: &LogicalPlan,
+        condition: Option<Compiled>,
+        columns: Option<Vec<Compiled>>,
+        schema: &DFSchema,
+    ) -> Result<Source> {
+        let source = self.add(input)?;
+        let condition = condition.filter(|condition| {
+            condition.physical.downcast_ref::<Literal>().map(Literal::value)
+                != Some(&ScalarValue::Boolean(Some(true)))
+        });
+        if condition.is_none() && columns.is_none() {
+            return Ok(source);
+        }
+        let schema = nullable(schema.as_arrow());
+        let select = Select::new(condition, columns, schema, self.on_error)?;
+        Ok(self.add_node(Box::new(select), &[source]))
+    }
+
+    fn add_extension(&mut self, extension: &Extension) -> Result<Source> {
+        let node = extension.node.as_any();
+        if let Some(limit) = node.downcast_ref::<StreamLimit>() {
+            let keys = self.compile_all(&limit.keys, &limit.input)?;
+            let source = self.add(&limit.input)?;
+            let operator = Limit::new(limit.limit, keys, self.on_error)?;
+            return Ok(self.add_node(Box::new(operator), &[source]));
+        }
+        if let Some(distinct) = node.downcast_ref::<StreamDistinct>() {
+            let on = self.compile_all(&distinct.on, &distinct.input)?;
+            let source = self.add(&distinct.input)?;
+            let operator = Distinct::new(on, self.on_error)?;
+            return Ok(self.add_node(Box::new(operator), &[source]));
+        }
+        if let Some(tap) = node.downcast_ref::<StreamTap>() {
+            let values = self.compile_all(&tap.values, &tap.input)?;
+            let source = self.add(&tap.input)?;
+            if self.options.without_taps {
+                return Ok(source);
+            }
+            return Ok(self.add_node(Box::new(TapRows::new(&tap.kind, values)), &[source]));
+        }
+        Err(ExecError::Unsupported(extension.node.name().to_string()))
+    }
+
+    fn compile_all(&self, exprs: &[Expr], input: &LogicalPlan) -> Result<Vec<Compiled>> {
+        exprs.iter().map(|expr| compile(expr, input.schema())).collect()
+    }
+
+    fn add_node(&mut self, operator: Box<dyn Operator>, sources: &[Source]) -> Source {
+        let node = self.nodes.len();
+        self.nodes.push(Node { operator, target: None });
+        for (input, source) in sources.iter().enumerate() {
+            self.connect(*source, Some((node, Input(input))));
+        }
+        Source::Node(node)
+    }
+
+    fn connect(&mut self, source: Source, target: Option<(usize, Input)>) {
+        match source {
+            Source::Leaf(leaf) => self.leaves[leaf].target = target,
+            Source::Node(node) => self.nodes[node].target = target,
+        }
+    }
+
+    fn finish(self, plan: &LogicalPlan) -> Graph {
+        let inputs = self
+            .reads
+            .into_iter()
+            .map(|(stream, columns)| ScanSpec { stream, columns: columns.into_iter().collect() })
+            .collect();
+        Graph {
+            inputs,
+            leaves: self.leaves,
+            nodes: self.nodes,
+            schema: nullable(plan.schema().as_arrow()),
+        }
+    }
+}
+
+fn relation(scan: &TableScan) -> Result<&StreamRelation> {
+    scan.source
+        .as_any()
+        .downcast_ref::<StreamRelation>()
+        .ok_or_else(|| ExecError::Unsupported(format!("reading \"{}\"", scan.table_name)))
+}
+
+/// The columns of a scan in order; own ones by their position in the stream.
+fn scan_columns(scan: &TableScan) -> Vec<ScanColumn> {
+    let schema = scan.source.schema();
+    let all = schema.fields().len();
+    let system = all >= SYSTEM_COLUMNS.len()
+        && schema.fields()[all - SYSTEM_COLUMNS.len()..]
+            .iter()
+            .zip(SYSTEM_COLUMNS)
+            .all(|(field, name)| field.name() == name);
+    let own = if system { all - SYSTEM_COLUMNS.len() } else { all };
+    let column = |index: usize| {
+        if index < own {
+            return ScanColumn::Own(index);
+        }
+        match schema.field(index).name().as_str() {
+            OFFSET_COLUMN => ScanColumn::Offset,
+            TIME_COLUMN => ScanColumn::Time,
+            INGESTED_COLUMN => ScanColumn::Ingested,
+            _ => ScanColumn::Own(index),
+        }
+    };
+    match &scan.projection {
+        Some(projection) => projection.iter().map(|&index| column(index)).collect(),
+        None => (0..all).map(column).collect(),
+    }
+}
+
+/// What the user would call a part of a plan.
+fn describe(plan: &LogicalPlan) -> String {
+    match plan {
+        LogicalPlan::Aggregate(_) => "an aggregate".into(),
+        LogicalPlan::Window(_) => "a window function".into(),
+        LogicalPlan::Sort(_) => "ORDER BY".into(),
+        LogicalPlan::Join(_) => "a join".into(),
+        LogicalPlan::Limit(_) => "LIMIT".into(),
+        LogicalPlan::Distinct(_) => "DISTINCT ON".into(),
+        LogicalPlan::EmptyRelation(_) => "a query without a stream".into(),
+        LogicalPlan::Values(_) => "VALUES".into(),
+        LogicalPlan::Subquery(_) => "a subquery".into(),
+        LogicalPlan::Unnest(_) => "unnest".into(),
+        LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE".into(),
+        other => other.display().to_string(),
+    }
+}

@@ -1,0 +1,40 @@
+//! The operators, one per file.
+
+mod distinct;
+mod keys;
+mod limit;
+mod select;
+mod tap;
+mod union;
+
+pub use distinct::Distinct;
+pub use limit::Limit;
+pub use select::Select;
+pub use tap::TapRows;
+pub use union::Union;
+
+use auspex_plan::OnError;
+
+use crate::batch::Batch;
+use crate::error::{ExecError, Result, RowFailure};
+use crate::operator::Output;
+
+/// Records that an expression failed on the only row of `row`, which is therefore left out.
+///
+/// # Errors
+/// [`ExecError::Row`] when the policy is to stop.
+fn refuse_row(row: &Batch, reason: String, on_error: OnError, out: &mut Output) -> Result<()> {
+    let failure = RowFailure {
+        stream: row.stream.get(0) as u32,
+        offset: row.offset.get(0) as u64,
+        sequence: row.sequence.get(0),
+        reason,
+    };
+    match on_error {
+        OnError::Stop => return Err(ExecError::Row(failure)),
+        OnError::DeadLetter => out.dead_letters.push(failure),
+        // A whole row can only be left out: where the policy is null, the caller makes nulls.
+        OnError::Skip | OnError::Null => out.skipped += 1,
+    }
+    Ok(())
+}
