@@ -17,6 +17,7 @@ pub(crate) fn check_append(append: &mut Append, schema: &SchemaRef) -> Result<()
         check_run(time, rows, "event times")?;
     }
     if let Some((sequence, ingested)) = &append.derived {
+        append.time.get_or_insert_with(|| ingested.clone());
         check_run(sequence, rows, "places")?;
         check_run(ingested, rows, "arrivals")?;
         if let Run::Each(values) = sequence

@@ -9,14 +9,19 @@
 pub mod batch;
 mod check;
 mod clock;
+mod codec;
 pub mod error;
 mod join;
 pub mod mem;
+pub mod rocks;
 pub mod store;
+#[cfg(test)]
+mod suite;
 
 pub use batch::{EventBatch, Run};
 pub use error::StorageError;
 pub use mem::MemStore;
+pub use rocks::{RocksOptions, RocksStore};
 pub use store::{
     Append, Committed, Durability, Head, Pending, ReadLimit, SharedStore, Staged, Store,
     StreamConfig, StreamId, StreamStats, TableChange, TableId, TableRows, Transaction,

@@ -159,8 +159,7 @@ impl Inner {
             }
         }
         for config in &transaction.create_streams {
-            let exists = self.streams.contains_key(&config.id);
-            if exists && !transaction.drop_streams.contains(&config.id) {
+            if self.streams.contains_key(&config.id) {
                 return Err(StorageError::Misuse(format!("stream {} exists", config.id)));
             }
         }
@@ -457,4 +456,10 @@ impl Store for MemStore {
         self.lock().closed = true;
         Ok(())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemStore;
+    crate::suite::conformance! { ((), std::sync::Arc::new(MemStore::new())) }
 }

@@ -82,7 +82,7 @@ pub struct Transaction {
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// A serialised catalog command, appended to the catalog's log.
     pub catalog: Option<Vec<u8>>,
-    /// Streams to begin (with the transaction that creates them).
+    /// Streams to begin (with the transaction that creates them). Their numbers must be new.
     pub create_streams: Vec<StreamConfig>,
     /// Streams to remove with all their rows.
     pub drop_streams: Vec<StreamId>,
@@ -95,7 +95,7 @@ pub struct Transaction {
 /// What a transaction became.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// For each append, in order, the offset of its first row (with `at_offset`: that offset).
+    /// For each append, in order, the offset of its first row that was not there yet.
     pub offsets: Vec<u64>,
     /// Global sequence after the transaction's last row: everything below is visible.
     pub sequence: u64,
@@ -161,7 +161,8 @@ pub type TableRows = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send>
 /// A store. All methods may be called from any thread; those that read block on the disk.
 pub trait Store: Send + Sync + 'static {
     /// Hands in a transaction. Transactions are applied in the order of this call; errors (also of
-    /// validation) arrive through [`Pending`].
+    /// validation) arrive through [`Pending`]. A [`Durability::Buffered`] one that brings no new
+    /// rows and creates or drops nothing is done when the call returns, and may overtake others.
     fn submit(&self, transaction: Transaction, durability: Durability) -> Pending;
 
     /// Stores the rows of a later [`Append`] (of new rows: neither `derived` nor `at_offset`) before
