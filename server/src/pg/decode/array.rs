@@ -14,7 +14,9 @@ pub(super) fn text(item: &ColumnType, text: &str, zone: Zone) -> Result<ScalarVa
     let mut body = text.trim_ascii();
     // Bounds are read and left alone: arrays here always begin at 1.
     if body.starts_with('[') {
-        let (bounds, rest) = body.split_once('=').ok_or_else(|| malformed(text, "Missing \"=\" after array dimensions."))?;
+        let (bounds, rest) = body
+            .split_once('=')
+            .ok_or_else(|| malformed(text, "Missing \"=\" after array dimensions."))?;
         if !bounds.bytes().all(|b| b.is_ascii_digit() || b"[]:+- ".contains(&b)) {
             return Err(malformed(text, "Array dimensions are not numbers."));
         }
@@ -70,7 +72,10 @@ impl Reader<'_> {
                     return list(item, values);
                 }
                 Some(other) => {
-                    return Err(malformed(self.text, &format!("Unexpected \"{other}\" character.")));
+                    return Err(malformed(
+                        self.text,
+                        &format!("Unexpected \"{other}\" character."),
+                    ));
                 }
                 None => return Err(malformed(self.text, "Unexpected end of input.")),
             }
@@ -95,7 +100,11 @@ impl Reader<'_> {
             let before = chars.as_str();
             match chars.next() {
                 Some('\\') => {
-                    value.push(chars.next().ok_or_else(|| malformed(self.text, "Unexpected end of input."))?);
+                    value.push(
+                        chars
+                            .next()
+                            .ok_or_else(|| malformed(self.text, "Unexpected end of input."))?,
+                    );
                     keep = value.len();
                 }
                 Some('"') if quoted => break,

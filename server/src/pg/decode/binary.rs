@@ -35,11 +35,9 @@ pub fn binary(column: &ColumnType, wire: u32, bytes: &[u8]) -> Result<ScalarValu
         ColumnType::BigInt => ScalarValue::Int64(Some(i64::from_be_bytes(fixed(bytes)?))),
         ColumnType::Real => ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes)?))),
         ColumnType::Double => ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes)?))),
-        ColumnType::Numeric { precision, scale } => ScalarValue::Decimal128(
-            Some(numeric(bytes, *precision, *scale)?),
-            *precision,
-            *scale,
-        ),
+        ColumnType::Numeric { precision, scale } => {
+            ScalarValue::Decimal128(Some(numeric(bytes, *precision, *scale)?), *precision, *scale)
+        }
         ColumnType::Text => ScalarValue::Utf8View(Some(utf8(bytes)?.to_string())),
         ColumnType::Varchar(n) => {
             ScalarValue::Utf8View(Some(varchar(utf8(bytes)?, *n)?.to_string()))
@@ -142,7 +140,9 @@ fn numeric(bytes: &[u8], precision: u8, scale: i8) -> Result<i128> {
                 "invalid digit in external \"numeric\" value",
             ));
         }
-        digits.extend([group / 1000, group / 100 % 10, group / 10 % 10, group % 10].map(|d| b'0' + d as u8));
+        digits.extend(
+            [group / 1000, group / 100 % 10, group / 10 % 10, group % 10].map(|d| b'0' + d as u8),
+        );
     }
     let exponent = (weight + 1 - i32::from(groups)) * 4;
     number::scaled(&digits, negative, exponent, precision, scale)

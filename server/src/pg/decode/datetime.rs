@@ -103,7 +103,11 @@ pub(super) fn days_of(year: i64, month: u32, day: u32) -> i64 {
 
 fn days_in_month(year: i64, month: u32) -> u32 {
     match month {
-        2 if year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) => 29,
+        2 if year.rem_euclid(4) == 0
+            && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) =>
+        {
+            29
+        }
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
@@ -256,8 +260,11 @@ impl Reader<'_> {
                 && self.fields.year.is_some()
                 && self.fields.time.is_none() =>
             {
-                let (hours, rest) =
-                    if length == 6 { (value / 10_000, value % 10_000) } else { (value / 100, value % 100 * 100) };
+                let (hours, rest) = if length == 6 {
+                    (value / 10_000, value % 10_000)
+                } else {
+                    (value / 100, value % 100 * 100)
+                };
                 let fraction = self.fraction()?;
                 self.set_time(hours, rest / 100, rest % 100, fraction)
             }
@@ -274,7 +281,12 @@ impl Reader<'_> {
     }
 
     /// The second and third part of a date.
-    fn parts(&mut self, first: i64, length: usize, separator: u8) -> std::result::Result<(), Fault> {
+    fn parts(
+        &mut self,
+        first: i64,
+        length: usize,
+        separator: u8,
+    ) -> std::result::Result<(), Fault> {
         let second = if self.peek().is_some_and(|b| b.is_ascii_alphabetic()) {
             Err(self.month_name()?)
         } else {
@@ -293,7 +305,13 @@ impl Reader<'_> {
         }
     }
 
-    fn set_date(&mut self, year: i64, digits: usize, month: u32, day: u32) -> std::result::Result<(), Fault> {
+    fn set_date(
+        &mut self,
+        year: i64,
+        digits: usize,
+        month: u32,
+        day: u32,
+    ) -> std::result::Result<(), Fault> {
         if self.fields.year.is_some() || self.fields.month.is_some() || self.fields.day.is_some() {
             return Err(Fault::Syntax);
         }
@@ -345,7 +363,13 @@ impl Reader<'_> {
         Ok(value + i64::from(round_up))
     }
 
-    fn set_time(&mut self, hours: i64, minutes: i64, seconds: i64, us: i64) -> std::result::Result<(), Fault> {
+    fn set_time(
+        &mut self,
+        hours: i64,
+        minutes: i64,
+        seconds: i64,
+        us: i64,
+    ) -> std::result::Result<(), Fault> {
         if self.fields.time.is_some() {
             return Err(Fault::Syntax);
         }
@@ -474,11 +498,20 @@ const ABBREVIATIONS: [(&str, i32); 22] = [
 
 fn month(word: &str) -> Option<u32> {
     const MONTHS: [&str; 12] = [
-        "january", "february", "march", "april", "may", "june", "july", "august", "september",
-        "october", "november", "december",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
     ];
-    let at = MONTHS.iter().position(|name| {
-        (word.len() == 3 && name.starts_with(word)) || *name == word
-    });
+    let at =
+        MONTHS.iter().position(|name| (word.len() == 3 && name.starts_with(word)) || *name == word);
     at.or((word == "sept").then_some(8)).map(|at| at as u32 + 1)
 }

@@ -200,9 +200,8 @@ impl Reader<'_> {
                     value.push(self.escape()?);
                 }
                 Some(control) => {
-                    return Err(
-                        self.error(format!("Character with value 0x{control:02x} must be escaped."))
-                    );
+                    return Err(self
+                        .error(format!("Character with value 0x{control:02x} must be escaped.")));
                 }
                 None => return Err(self.error("The input string ended unexpectedly.".into())),
             }
@@ -237,7 +236,8 @@ impl Reader<'_> {
                         let second = if pair { self.hex4()? } else { 0 };
                         if !(0xDC00..=0xDFFF).contains(&second) {
                             return Err(self.error(
-                                "Unicode high surrogate must be followed by a low surrogate.".into(),
+                                "Unicode high surrogate must be followed by a low surrogate."
+                                    .into(),
                             ));
                         }
                         0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
@@ -258,11 +258,13 @@ impl Reader<'_> {
             .as_bytes()
             .get(self.at..self.at + 4)
             .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .ok_or_else(|| self.error("\"\\u\" must be followed by four hexadecimal digits.".into()))?;
+            .ok_or_else(|| {
+                self.error("\"\\u\" must be followed by four hexadecimal digits.".into())
+            })?;
         self.at += 4;
-        let value = digits.iter().fold(0, |value, digit| {
-            value * 16 + (*digit as char).to_digit(16).unwrap_or(0)
-        });
+        let value = digits
+            .iter()
+            .fold(0, |value, digit| value * 16 + (*digit as char).to_digit(16).unwrap_or(0));
         Ok(value)
     }
 

@@ -81,8 +81,10 @@ pub fn varchar(text: &str, limit: u32) -> Result<&str> {
 /// Checks bytes to be text that PostgreSQL would take: UTF-8 without NUL.
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
     let bad = |at: usize, length: usize| {
-        let shown: Vec<String> =
-            bytes[at..(at + length).min(bytes.len())].iter().map(|b| format!("0x{b:02x}")).collect();
+        let shown: Vec<String> = bytes[at..(at + length).min(bytes.len())]
+            .iter()
+            .map(|b| format!("0x{b:02x}"))
+            .collect();
         Diagnostic::error(
             SqlState::CHARACTER_NOT_IN_REPERTOIRE,
             format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" ")),

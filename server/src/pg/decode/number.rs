@@ -157,11 +157,7 @@ pub(super) fn scaled(
         return Ok(0);
     }
     let shift = exponent.saturating_add(i32::from(scale));
-    let kept = if shift < 0 {
-        digits.len() as i64 + i64::from(shift)
-    } else {
-        digits.len() as i64
-    };
+    let kept = if shift < 0 { digits.len() as i64 + i64::from(shift) } else { digits.len() as i64 };
     let mut value: u128 = 0;
     for digit in &digits[..kept.max(0) as usize] {
         value = value
@@ -231,11 +227,8 @@ pub fn bytea(text: &str) -> Result<Vec<u8>> {
 
 /// `uuid`: 32 hexadecimal digits, a hyphen allowed after each four, braces allowed around.
 pub fn uuid(text: &str) -> Result<[u8; 16]> {
-    let body = text
-        .strip_prefix('{')
-        .and_then(|inner| inner.strip_suffix('}'))
-        .unwrap_or(text)
-        .as_bytes();
+    let body =
+        text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(text).as_bytes();
     let mut out = [0u8; 16];
     let mut digits = 0;
     for byte in body {

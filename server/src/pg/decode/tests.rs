@@ -91,11 +91,7 @@ fn values_are_read_as_postgres_reads_them() {
         ("bytea", "\\x00Ff", "\\x00ff"),
         ("bytea", "a\\\\b\\001", "\\x615c6201"),
         ("bytea", "\\x0", "22P02 invalid hexadecimal data: odd number of digits"),
-        (
-            "uuid",
-            "{A0EEBC99-9C0B4EF8-BB6D6BB9-BD380A11}",
-            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
-        ),
+        ("uuid", "{A0EEBC99-9C0B4EF8-BB6D6BB9-BD380A11}", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
         ("uuid", "a0ee", "22P02 invalid input syntax for type uuid: \"a0ee\""),
     ] {
         assert_eq!(shown(name, input), expected, "{name} {input}");
@@ -169,7 +165,11 @@ fn composed_values_are_read_as_postgres_reads_them() {
         ("int4[][]", "{{1,2},{3,4}}", "{{1,2},{3,4}}"),
         ("text[]", r#"{ a b ,"c,d","",\N,"NULL",x\ }"#, r#"{"a b","c,d","",N,"NULL","x "}"#),
         ("varchar[]", "{abc}", "{abc}"),
-        ("jsonb", r#" {"bb":1,"a":[1.50,1e2,null],"a":{"x":"\u00e9"}} "#, r#"{"a": {"x": "é"}, "bb": 1}"#),
+        (
+            "jsonb",
+            r#" {"bb":1,"a":[1.50,1e2,null],"a":{"x":"\u00e9"}} "#,
+            r#"{"a": {"x": "é"}, "bb": 1}"#,
+        ),
         ("jsonb", "-0.0", "0.0"),
         ("jsonb", "1.5e-3", "0.0015"),
         ("jsonb", "[true,false]", "[true, false]"),
@@ -211,9 +211,28 @@ fn binary_refuses_what_does_not_fit() {
 }
 
 const NAMES: [&str; 22] = [
-    "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bytea",
-    "uuid", "timestamptz", "timestamp", "date", "time", "interval", "jsonb", "int4[]", "int4[][]",
-    "text[]", "varchar[]", "map",
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "text",
+    "varchar",
+    "bytea",
+    "uuid",
+    "timestamptz",
+    "timestamp",
+    "date",
+    "time",
+    "interval",
+    "jsonb",
+    "int4[]",
+    "int4[][]",
+    "text[]",
+    "varchar[]",
+    "map",
 ];
 
 proptest! {

@@ -2,8 +2,8 @@
 //! order, timestamps in ISO 8601 with `T`, `bytea` as `\x..` text, numbers that JSON cannot hold
 //! (`NaN`, infinities) as text.
 
-use auspex_plan::Diagnostic;
 use arrow::record_batch::RecordBatch;
+use auspex_plan::Diagnostic;
 use bytes::{BufMut, BytesMut};
 
 use super::{Cells, Column, Style, datetime, number, text};

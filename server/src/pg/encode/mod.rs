@@ -107,8 +107,12 @@ impl Column {
             DataType::Int16 => Cells::Int2(array.as_primitive::<Int16Type>().values().clone()),
             DataType::Int32 => Cells::Int4(array.as_primitive::<Int32Type>().values().clone()),
             DataType::Int64 => Cells::Int8(array.as_primitive::<Int64Type>().values().clone()),
-            DataType::Float32 => Cells::Float4(array.as_primitive::<Float32Type>().values().clone()),
-            DataType::Float64 => Cells::Float8(array.as_primitive::<Float64Type>().values().clone()),
+            DataType::Float32 => {
+                Cells::Float4(array.as_primitive::<Float32Type>().values().clone())
+            }
+            DataType::Float64 => {
+                Cells::Float8(array.as_primitive::<Float64Type>().values().clone())
+            }
             DataType::Decimal128(_, scale) => {
                 Cells::Numeric(array.as_primitive::<Decimal128Type>().values().clone(), *scale)
             }
@@ -173,9 +177,7 @@ impl Column {
                     .columns()
                     .iter()
                     .zip(fields)
-                    .map(|(column, field)| {
-                        Ok((field.name().clone(), Column::new(column, field)?))
-                    })
+                    .map(|(column, field)| Ok((field.name().clone(), Column::new(column, field)?)))
                     .collect::<Result<_, Diagnostic>>()?,
             ),
             DataType::Map(..) => {

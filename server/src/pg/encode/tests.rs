@@ -43,7 +43,12 @@ fn each_type_is_written_as_postgres_sends_it() {
     check(LargeStringArray::from(vec!["é"]), "é", "c3a9", "\"é\"");
     check(BinaryArray::from(vec![&[0u8, 255][..]]), "\\x00ff", "00ff", "\"\\\\x00ff\"");
     check(Date32Array::from(vec![0]), "1970-01-01", "ffffd533", "\"1970-01-01\"");
-    check(Time64MicrosecondArray::from(vec![1_500_000]), "00:00:01.5", "000000000016e360", "\"00:00:01.5\"");
+    check(
+        Time64MicrosecondArray::from(vec![1_500_000]),
+        "00:00:01.5",
+        "000000000016e360",
+        "\"00:00:01.5\"",
+    );
     check(Time32SecondArray::from(vec![1]), "00:00:01", "00000000000f4240", "\"00:00:01\"");
     check(
         TimestampSecondArray::from(vec![946_684_800]).with_timezone("UTC"),
@@ -140,11 +145,14 @@ fn structs_and_maps_are_json() {
         Field::new("a", DataType::Int64, true),
         Field::new("b", DataType::Utf8, true),
     ]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(vec![1])),
-        Arc::new(StringArray::from(vec![None::<&str>])),
-    ];
-    check(StructArray::new(fields, columns, None), "{\"a\":1,\"b\":null}", &hex("{\"a\":1,\"b\":null}"), "{\"a\":1,\"b\":null}");
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(vec![1])), Arc::new(StringArray::from(vec![None::<&str>]))];
+    check(
+        StructArray::new(fields, columns, None),
+        "{\"a\":1,\"b\":null}",
+        &hex("{\"a\":1,\"b\":null}"),
+        "{\"a\":1,\"b\":null}",
+    );
 
     let mut builder = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
     builder.keys().append_value("k");
