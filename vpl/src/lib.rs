@@ -6,3 +6,6 @@
 
 pub mod ast;
 pub mod codes;
+pub mod syntax;
+
+pub use syntax::{Parsed, looks_like_vpl, parse};

@@ -1,0 +1,261 @@
+//! Where statements begin and end, and where blocks do.
+//!
+//! A program is split into top-level statements, so that each is parsed by itself and one mistake
+//! does not hide the next. A statement ends at `;`, or at a line that can only begin another one.
+//! Statements with blocks get their indentation as characters the grammar knows: [`SEPARATOR`]
+//! between the lines of a block, [`INDENT`] and [`DEDENT`] around it.
+
+use std::ops::Range;
+
+use auspex_plan::diagnostic::{Diagnostic, Span};
+
+use super::source::Derived;
+use super::token::{Token, TokenKind};
+use crate::codes;
+
+/// Between two statements of a block.
+pub(crate) const SEPARATOR: &str = "\u{1}";
+/// Before the first statement of a block.
+pub(crate) const INDENT: &str = "\u{2}";
+/// After the last statement of a block.
+pub(crate) const DEDENT: &str = "\u{3}";
+
+/// Words that begin a declaration.
+pub(crate) const DECLARATIONS: &[&str] = &[
+    "event", "stream", "let", "var", "const", "fn", "pattern", "type", "context", "connector",
+    "config", "import", "for",
+];
+
+/// Words after which a line ending in `:` opens a block.
+const BLOCK_WORDS: &[&str] =
+    &["event", "fn", "if", "elif", "else", "for", "while", "config"];
+
+/// Words that need something to their right: a value cannot end with them.
+const OPERATOR_WORDS: &[&str] = &[
+    "and", "or", "not", "in", "is", "if", "then", "else", "where", "as", "until", "within", "all",
+    "by", "extends", "AND", "OR", "NOT", "xor",
+];
+
+/// Words that go on with what stands before them.
+const CONTINUATION_WORDS: &[&str] = &[
+    "and", "or", "in", "is", "then", "else", "elif", "where", "as", "until", "within", "filter",
+    "partition", "by", "extends", "AND", "OR", "xor",
+];
+
+/// A program's code tokens (no comments) with its text.
+#[derive(Clone, Copy)]
+pub(crate) struct Code<'a> {
+    /// The text.
+    pub(crate) text: &'a str,
+    /// Its tokens without comments.
+    pub(crate) tokens: &'a [Token],
+}
+
+impl<'a> Code<'a> {
+    /// Text of token `i`, empty past the end.
+    pub(crate) fn word(&self, i: usize) -> &'a str {
+        self.tokens.get(i).map_or("", |t| t.text(self.text))
+    }
+
+    fn is_word(&self, i: usize) -> bool {
+        self.tokens.get(i).is_some_and(|t| t.kind == TokenKind::Word)
+    }
+
+    /// Whether a declaration begins at token `i`.
+    pub(crate) fn declares(&self, i: usize) -> bool {
+        if !self.is_word(i) {
+            return false;
+        }
+        let named = self.is_word(i + 1)
+            && !matches!(self.word(i + 1), "as" | "where" | "is" | "in" | "and" | "or" | "not");
+        match self.word(i) {
+            "event" | "stream" | "fn" | "pattern" | "connector" | "context" | "let" | "var"
+            | "const" => named,
+            "type" => named && self.word(i + 2) == "=",
+            "config" => self.word(i + 1) == ":" || (named && self.word(i + 2) == "{"),
+            "import" => self.tokens.get(i + 1).is_some_and(|t| t.kind == TokenKind::Str),
+            "for" | "while" => named,
+            _ => self.word(i + 1) == ":=",
+        }
+    }
+
+    /// Whether the statement that begins at token `i` may be followed by an indented block.
+    pub(crate) fn has_block(&self, i: usize) -> bool {
+        match self.word(i) {
+            "config" => self.word(i + 1) == ":",
+            word => BLOCK_WORDS.contains(&word),
+        }
+    }
+
+    /// Whether tokens `i` and `i + 1` cannot belong to one statement: two values side by side.
+    fn side_by_side(&self, i: usize) -> bool {
+        let (left, right) = (&self.tokens[i], &self.tokens[i + 1]);
+        let ends = match left.kind {
+            TokenKind::Word => !OPERATOR_WORDS.contains(&self.word(i)),
+            TokenKind::Punct => left.closes(self.text),
+            _ => true,
+        };
+        let begins = match right.kind {
+            TokenKind::Word if self.word(i + 1) == "not" => self.word(i + 2) != "in",
+            TokenKind::Word => !CONTINUATION_WORDS.contains(&self.word(i + 1)),
+            TokenKind::Punct => false,
+            _ => true,
+        };
+        ends && begins
+    }
+}
+
+/// The top-level statements, as ranges of tokens; semicolons between them are in none.
+pub(crate) fn statements(code: Code<'_>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut open: Vec<usize> = Vec::new();
+    let mut line_column = 0;
+    for (i, token) in code.tokens.iter().enumerate() {
+        if token.first_on_line {
+            line_column = token.column;
+        }
+        let block = start < i && code.has_block(start);
+        let base = code.tokens[start.min(i)].column;
+        if token.first_on_line && i > start && begins(code, start, i, &open, block, base) {
+            found.push(start..i);
+            start = i;
+            open.clear();
+        }
+        if open.is_empty() && token.is(code.text, ";") && !(block && line_column > base) {
+            found.push(start..i);
+            start = i + 1;
+        } else if token.opens(code.text) {
+            open.push(i);
+        } else if token.closes(code.text) {
+            open.pop();
+        }
+    }
+    found.push(start..code.tokens.len());
+    found.retain(|range| range.start < range.end);
+    found
+}
+
+/// Whether the line that begins with token `i` begins a new statement.
+fn begins(code: Code<'_>, start: usize, i: usize, open: &[usize], block: bool, base: usize) -> bool {
+    let token = &code.tokens[i];
+    if block && token.column > base {
+        return false;
+    }
+    match open.last() {
+        None if block => true,
+        None => code.declares(i) || (token.column <= base && code.side_by_side(i - 1)),
+        // A bracket was forgotten: a declaration at the margin ends the statement all the same.
+        Some(&bracket) => {
+            let takes_streams =
+                bracket > start && matches!(code.word(bracket - 1), "join" | "merge");
+            token.column <= base && code.declares(i) && !takes_streams
+                && code.word(i + 1) != ":="
+        }
+    }
+}
+
+/// The statement's text for the grammar: comments blanked, blocks marked.
+pub(crate) fn lay_out(
+    source: &Derived,
+    code: Code<'_>,
+    statement: Range<usize>,
+) -> Result<Derived, Diagnostic> {
+    let mut writer = Writer { source, laid: Derived::empty(), at: 0 };
+    let tokens = &code.tokens[statement.clone()];
+    let blocks = code.has_block(statement.start);
+    // Columns of the open blocks; the statement itself is the first.
+    let mut columns = vec![tokens[0].column];
+    let mut line_start = statement.start;
+    let mut depth = 0usize;
+    for i in statement.clone() {
+        let token = &code.tokens[i];
+        if blocks && depth == 0 && i > statement.start {
+            if token.first_on_line {
+                let opens = code.word(i - 1) == ":" && code.has_block(line_start);
+                line_start = i;
+                line(source, &mut writer, &mut columns, token, opens, code.word(i))?;
+            } else if token.is(code.text, ";") && columns.len() > 1 {
+                writer.mark(token.span.start, SEPARATOR);
+                continue;
+            }
+        }
+        if token.opens(code.text) {
+            depth += 1;
+        } else if token.closes(code.text) {
+            depth = depth.saturating_sub(1);
+        }
+        writer.token(token);
+    }
+    let end = tokens[tokens.len() - 1].span.end;
+    for _ in 1..columns.len() {
+        writer.mark(end, DEDENT);
+    }
+    Ok(writer.laid)
+}
+
+/// Marks the beginning of one line of a statement with blocks.
+fn line(
+    source: &Derived,
+    writer: &mut Writer<'_>,
+    columns: &mut Vec<usize>,
+    token: &Token,
+    after_header: bool,
+    word: &str,
+) -> Result<(), Diagnostic> {
+    let current = columns.last().copied().unwrap_or(0);
+    let at = token.span.start;
+    if after_header {
+        if token.column <= current {
+            return Err(uneven(source, token, "an indented block is expected here"));
+        }
+        columns.push(token.column);
+        writer.mark(at, INDENT);
+        return Ok(());
+    }
+    if token.column > current {
+        return Ok(());
+    }
+    while columns.len() > 1 && columns.last().is_some_and(|c| *c > token.column) {
+        columns.pop();
+        writer.mark(at, DEDENT);
+    }
+    if columns.last() != Some(&token.column) {
+        let message = "the indentation of this line fits no block around it";
+        return Err(uneven(source, token, message));
+    }
+    if columns.len() > 1 && !matches!(word, "elif" | "else") {
+        writer.mark(at, SEPARATOR);
+    }
+    Ok(())
+}
+
+fn uneven(source: &Derived, token: &Token, message: &str) -> Diagnostic {
+    Diagnostic::syntax(message)
+        .code(codes::INDENTATION)
+        .hint("all lines of a block begin in the same column, right of the line that opens it")
+        .at(source.span(token.span.start, token.span.end))
+}
+
+struct Writer<'a> {
+    source: &'a Derived,
+    laid: Derived,
+    /// End of the last token written.
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn token(&mut self, token: &Token) {
+        let Span { start, end } = token.span;
+        if !self.laid.text.is_empty() && self.at < start {
+            self.laid.insert(self.source, self.at, " ");
+        }
+        self.laid.copy(self.source, start, end);
+        self.at = end;
+    }
+
+    fn mark(&mut self, at: usize, marker: &str) {
+        self.laid.insert(self.source, at, marker);
+        self.at = at;
+    }
+}
