@@ -1,6 +1,5 @@
 //! A stream as a leaf of a logical plan.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -58,10 +57,6 @@ impl StreamRelation {
 }
 
 impl TableSource for StreamRelation {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
