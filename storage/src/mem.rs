@@ -130,15 +130,13 @@ impl MemStore {
         }
         let inner = &mut *inner;
         inner.check(&mut appends, &transaction)?;
-        let mut starts = inner.write(appends, transaction).into_iter();
-        let offsets = pieces
-            .into_iter()
-            .filter_map(|len| {
-                let first = starts.next();
-                (1..len).for_each(|_| drop(starts.next()));
-                first
-            })
-            .collect();
+        let starts = inner.write(appends, transaction);
+        let mut at = 0;
+        let first_of = |len: usize| {
+            at += len;
+            starts[at - len]
+        };
+        let offsets = pieces.into_iter().map(first_of).collect();
         let sequence = inner.sequence;
         self.sequence
             .send_if_modified(|published| std::mem::replace(published, sequence) != sequence);

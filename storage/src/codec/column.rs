@@ -200,7 +200,7 @@ fn carried<T: Copy + Default>(values: &[T], nulls: &NullBuffer) -> Vec<T> {
 fn encode_ipc(array: &ArrayRef, out: &mut Vec<u8>) -> Result<()> {
     let field = Field::new("c", array.data_type().clone(), true);
     let schema = Arc::new(Schema::new(vec![field]));
-    let write = || {
+    let mut write = || {
         let batch = RecordBatch::try_new(schema.clone(), vec![array.clone()])?;
         let mut writer = StreamWriter::try_new(&mut *out, &schema)?;
         writer.write(&batch)?;

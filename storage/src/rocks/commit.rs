@@ -128,7 +128,7 @@ pub(crate) fn commit(shared: &Shared, group: Vec<Prepared>, clock: Option<&mut C
     if let Some(clock) = &new_clock {
         batch.put_cf(cf(&shared.db, keys::META), keys::CLOCK, clock.record());
     }
-    if let Err(error) = write(shared, &batch, synced, tables) {
+    if let Err(error) = write(shared, batch, synced, tables) {
         for (prepared, _) in placed {
             answer(prepared.answer, Err(error.clone()));
         }
@@ -199,7 +199,7 @@ fn streams_of(shared: &Shared, group: &[Prepared]) -> BTreeMap<StreamId, Arc<Str
 }
 
 /// Writes a batch, and syncs it when asked to.
-fn write(shared: &Shared, batch: &WriteBatch, synced: bool, tables: bool) -> Result<()> {
+fn write(shared: &Shared, batch: WriteBatch, synced: bool, tables: bool) -> Result<()> {
     if let Some(error) = shared.refusal_to_write() {
         return Err(error);
     }

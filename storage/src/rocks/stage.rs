@@ -206,7 +206,7 @@ impl Load {
         options.set_move_files(true);
         // Nobody reads the chunks before the index names them.
         options.set_snapshot_consistency(false);
-        let moved = db.write_opt(&batch, &synced).and_then(|()| {
+        let moved = db.write_opt(batch, &synced).and_then(|()| {
             db.ingest_external_file_cf_opts(cf(db, keys::CHUNK), &options, paths.clone())
         });
         remove_files(&paths);
@@ -261,7 +261,7 @@ impl Load {
         for &block in &self.blocks {
             discard(db, &mut batch, self.stream.id, block, block + BLOCK_OF_CHUNKS);
         }
-        db.write(&batch).map_err(write_error)
+        db.write(batch).map_err(write_error)
     }
 }
 
@@ -289,7 +289,7 @@ pub(crate) fn clean_up(db: &DB, staging: &std::path::Path) -> Result<()> {
         discard(db, &mut batch, stream, first, end);
     }
     if !batch.is_empty() {
-        db.write(&batch).map_err(write_error)?;
+        db.write(batch).map_err(write_error)?;
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ fn remove(
     if oldest == end.next {
         batch.put_cf(cf(db, keys::META), keys::end(stream.id), stream.end_record(end));
     }
-    db.write(&batch).map_err(|error| {
+    db.write(batch).map_err(|error| {
         let error = write_error(error);
         if let StorageError::Failed(_) = error {
             shared.fail(error.clone());
