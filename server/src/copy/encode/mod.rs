@@ -1,0 +1,1 @@
+//! Record batches to the bytes of `COPY .. TO STDOUT`.
