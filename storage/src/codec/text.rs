@@ -62,14 +62,19 @@ fn distinct(array: &StringViewArray) -> Option<(Vec<u32>, Vec<i64>)> {
     let mut codes = Vec::with_capacity(array.len());
     let views = array.views();
     for (row, &view) in views.iter().enumerate() {
-        // After 1024 rows of 1000 values 64% are new; a dictionary of more does not pay.
-        if row % 1024 == 0 && row > 0 && table.firsts.len() * 4 > row * 3 {
+        if row % 1024 == 0 && row > 0 && is_hopeless(row, table.firsts.len()) {
             return None;
         }
         codes.push(i64::from(table.code(row, view)));
     }
     let worth = array.len() > 8 && table.firsts.len() * 3 <= array.len() * 2;
     (worth || table.firsts.len() == 1).then_some((table.firsts, codes))
+}
+
+/// Whether a dictionary will not pay, after some rows: at first only when all differ, for 1000
+/// values in turn do so as well.
+fn is_hopeless(rows: usize, distinct: usize) -> bool {
+    distinct == rows || rows.is_multiple_of(4096) && distinct * 4 > rows * 3
 }
 
 /// Open addressing over the strings seen so far.
