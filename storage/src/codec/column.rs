@@ -7,6 +7,7 @@
 //! ...  values  of all rows; what a null row holds here is of no meaning
 //! ```
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ pub(crate) fn encode(array: &ArrayRef, out: &mut Vec<u8>) -> Result<()> {
         }
     }
     match kind {
-        Kind::Integer => int::encode(&integers(array), out),
+        Kind::Integer => int::encode(&integers(array, &array.to_data()), out),
         Kind::Double => {
             let array = array.as_primitive::<Float64Type>();
             match array.nulls().filter(|nulls| nulls.null_count() > 0) {
@@ -162,24 +163,23 @@ fn encode_bits(bits: &BooleanBuffer, out: &mut Vec<u8>) {
 
 /// All values as 64-bit integers. The value before takes the place of a null, which keeps the
 /// range small.
-fn integers(array: &ArrayRef) -> Vec<i64> {
-    let data = array.to_data();
+fn integers<'a>(array: &ArrayRef, data: &'a ArrayData) -> Cow<'a, [i64]> {
     let values = match fixed_width(data.data_type()) {
-        Some(1) if *data.data_type() == DataType::UInt8 => widen::<u8>(&data, i64::from),
-        Some(1) => widen::<i8>(&data, i64::from),
-        Some(2) if *data.data_type() == DataType::UInt16 => widen::<u16>(&data, i64::from),
-        Some(2) => widen::<i16>(&data, i64::from),
-        Some(4) if *data.data_type() == DataType::UInt32 => widen::<u32>(&data, i64::from),
-        Some(4) => widen::<i32>(&data, i64::from),
-        _ => widen::<i64>(&data, |v| v),
+        Some(1) if *data.data_type() == DataType::UInt8 => widen::<u8>(data, i64::from),
+        Some(1) => widen::<i8>(data, i64::from),
+        Some(2) if *data.data_type() == DataType::UInt16 => widen::<u16>(data, i64::from),
+        Some(2) => widen::<i16>(data, i64::from),
+        Some(4) if *data.data_type() == DataType::UInt32 => widen::<u32>(data, i64::from),
+        Some(4) => widen::<i32>(data, i64::from),
+        _ => Cow::Borrowed(&data.buffer::<i64>(0)[..data.len()]),
     };
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
         None => values,
-        Some(nulls) => carried(&values, nulls),
+        Some(nulls) => carried(&values, nulls).into(),
     }
 }
 
-fn widen<T: ArrowNativeType>(data: &ArrayData, f: impl Fn(T) -> i64) -> Vec<i64> {
+fn widen<T: ArrowNativeType>(data: &ArrayData, f: impl Fn(T) -> i64) -> Cow<'static, [i64]> {
     data.buffer::<T>(0)[..data.len()].iter().map(|&v| f(v)).collect()
 }
 

@@ -59,13 +59,18 @@ fn encode_strings<'a>(
 /// First rows of the distinct strings and each row's code, unless there are too many of them.
 fn distinct(array: &StringViewArray) -> Option<(Vec<u32>, Vec<i64>)> {
     let mut table = Table::new(array);
-    let mut codes = Vec::with_capacity(array.len());
+    let mut codes = vec![0; array.len()];
     let views = array.views();
-    for (row, &view) in views.iter().enumerate() {
+    let mut last = (0, 0);
+    for (row, (&view, code)) in views.iter().zip(&mut codes).enumerate() {
         if row % 1024 == 0 && row > 0 && is_hopeless(row, table.firsts.len()) {
             return None;
         }
-        codes.push(i64::from(table.code(row, view)));
+        // Equal views are equal strings of the same array.
+        if row == 0 || view != last.0 {
+            last = (view, i64::from(table.code(row, view)));
+        }
+        *code = last.1;
     }
     let worth = array.len() > 8 && table.firsts.len() * 3 <= array.len() * 2;
     (worth || table.firsts.len() == 1).then_some((table.firsts, codes))
@@ -143,8 +148,8 @@ impl<'a> Table<'a> {
                 (hash ^ u64::from_le_bytes(word)).wrapping_mul(K).rotate_left(29)
             })
         };
-        let mixed = (low.wrapping_mul(K) ^ high).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        (mixed ^ (mixed >> 32)).wrapping_mul(K)
+        // Only the high bits are used, and those depend on all bits of both factors.
+        low.wrapping_mul(K).wrapping_add(high.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
     fn grow(&mut self) {
