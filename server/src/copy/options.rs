@@ -137,6 +137,15 @@ impl CopyOptions {
         }
     }
 
+    /// The format code of `CopyInResponse` and `CopyOutResponse`, overall and of each column: 0 for
+    /// text and csv, 1 for binary and Arrow.
+    pub fn wire_format(&self) -> i8 {
+        match self.format {
+            Format::Text | Format::Csv => 0,
+            Format::Binary | Format::Arrow => 1,
+        }
+    }
+
     /// Options from the names (lower case) and values of a statement.
     ///
     /// `FREEZE` is accepted and has no effect: rows of a log have no tuple headers to freeze.

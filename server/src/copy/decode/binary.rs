@@ -27,6 +27,8 @@ pub(super) struct Binary {
     tail: Vec<u8>,
     /// Bytes that must come before it makes sense to look at the tail again.
     wanted: usize,
+    /// The field they belong to.
+    wanted_by: Option<usize>,
     /// Start and length (-1: null) of every field of the rows being read.
     fields: Vec<(u32, i32)>,
 }
@@ -45,9 +47,12 @@ enum State {
 enum Row {
     /// A complete row of this many bytes; its fields have been noted.
     Complete(usize),
-    /// Not before this many bytes from the row's start are there.
-    Incomplete(usize),
+    /// Not before this many bytes from the row's start are there, needed by the field of this
+    /// number (none: the field count).
+    Incomplete(usize, Option<usize>),
     Trailer,
+    /// The length of this field is none.
+    BadLength(usize),
 }
 
 impl Binary {
@@ -58,6 +63,7 @@ impl Binary {
             state: State::Header,
             tail: Vec::new(),
             wanted: 0,
+            wanted_by: None,
             fields: Vec::new(),
         }
     }
@@ -111,6 +117,15 @@ impl Binary {
             State::Rows | State::Ended => {}
         }
         self.rows.flush(out)
+    }
+
+    /// `error` at a field of the row behind the last one read.
+    fn wrong(&self, error: CopyError, field: Option<usize>) -> CopyError {
+        let place = match field {
+            Some(field) => Place::Column(self.rows.columns[field].name.clone()),
+            None => Place::Line,
+        };
+        error.at(self.row + 1, place)
     }
 
     /// Reads what is complete at the front of `bytes`; returns how far and sets `wanted`.
@@ -184,12 +199,15 @@ impl Binary {
                     self.state = State::Ended;
                     return Ok(used + 2);
                 }
-                Some(Row::Incomplete(wanted)) => {
+                Some(Row::Incomplete(wanted, field)) => {
                     if wanted > MAX_ROW_BYTES {
-                        return Err(too_long().at(self.row + 1, Place::Line));
+                        return Err(self.wrong(too_long(), field));
                     }
-                    self.wanted = wanted;
+                    (self.wanted, self.wanted_by) = (wanted, field);
                     return Ok(used);
+                }
+                Some(Row::BadLength(field)) => {
+                    return Err(self.wrong(CopyError::format("invalid field size"), Some(field)));
                 }
                 Some(Row::Complete(_)) => {}
             }
@@ -257,7 +275,7 @@ fn row(
     fields: &mut Vec<(u32, i32)>,
 ) -> Result<Row, CopyError> {
     let before = fields.len();
-    let Some(count) = bytes.first_chunk::<2>() else { return Ok(Row::Incomplete(2)) };
+    let Some(count) = bytes.first_chunk::<2>() else { return Ok(Row::Incomplete(2, None)) };
     let count = i16::from_be_bytes(*count);
     if count == -1 {
         return Ok(Row::Trailer);
@@ -266,22 +284,22 @@ fn row(
         return Err(CopyError::format(format!("row field count is {count}, expected {width}")));
     }
     let mut at = 2usize;
-    for _ in 0..width {
+    for field in 0..width {
         let Some(len) = bytes.get(at..at + 4) else {
             fields.truncate(before);
-            return Ok(Row::Incomplete(at + 4));
+            return Ok(Row::Incomplete(at + 4, Some(field)));
         };
         let len = i32::from_be_bytes(len.try_into().expect("four bytes"));
         if len < -1 {
-            return Err(CopyError::format("invalid field size"));
+            return Ok(Row::BadLength(field));
         }
         at += 4;
         fields.push(((base + at) as u32, len));
         at += len.max(0) as usize;
-    }
-    if at > bytes.len() {
-        fields.truncate(before);
-        return Ok(Row::Incomplete(at));
+        if at > bytes.len() {
+            fields.truncate(before);
+            return Ok(Row::Incomplete(at, Some(field)));
+        }
     }
     Ok(Row::Complete(at))
 }

@@ -315,7 +315,7 @@ impl Delimited {
         let (count, width) = (self.fields.len(), self.rows.columns.len());
         if count != width {
             return Err(CopyError::format(format!(
-                "wrong number of fields in header line: field count is {count}, expected {width}"
+                "wrong number of fields in header line: got {count}, expected {width}"
             ))
             .at(number, place()));
         }

@@ -35,6 +35,8 @@ use self::rows::Rows;
 use super::{CopyError, CopyOptions, Format};
 use crate::pg::zone::Zone;
 
+pub(super) use self::rows::check_columns;
+
 /// Longest row of text, csv and binary, and longest message of an Arrow stream. A row is buffered
 /// until it is complete, so this bounds the memory that a client can make a session take.
 pub const MAX_ROW_BYTES: usize = 256 << 20;

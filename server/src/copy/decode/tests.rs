@@ -154,7 +154,7 @@ fn options_change_how_rows_are_read() {
         &matching,
         &ab(),
         "a\n1,x\n",
-        Err("22P04 wrong number of fields in header line: field count is 1, expected 2 \
+        Err("22P04 wrong number of fields in header line: got 1, expected 2 \
              [COPY t, line 1: \"a\"]"),
     );
     let null = CopyOptions { null: "NULL".into(), delimiter: b';', ..csv() };
@@ -396,14 +396,21 @@ fn wrong_binary_is_reported_as_postgresql_reports_it() {
             "22P04 invalid COPY file header (wrong length) []",
         ),
         (with(&[0, 3]), "22P04 row field count is 3, expected 2 [COPY t, line 2]"),
-        (with(&[0, 2, 0, 0]), "22P04 unexpected EOF in COPY data [COPY t, line 2]"),
+        (with(&[0, 2, 0, 0]), "22P04 unexpected EOF in COPY data [COPY t, line 2, column a]"),
         (
             with(&[0, 2, 0, 0, 0, 4, 0, 0, 0, 1, 0x3f, 0xff, 0xff, 0xff, 1]),
-            "54000 a row of COPY exceeds the limit of 256 MB [COPY t, line 2]",
+            "54000 a row of COPY exceeds the limit of 256 MB [COPY t, line 2, column b]",
         ),
-        (with(&[0, 2, 0xff, 0xff, 0xff, 0xfe]), "22P04 invalid field size [COPY t, line 2]"),
+        (
+            with(&[0, 2, 0xff, 0xff, 0xff, 0xfe]),
+            "22P04 invalid field size [COPY t, line 2, column a]",
+        ),
         (
             with(&[0, 2, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 255, 255]),
+            "08P01 insufficient data left in message [COPY t, line 2, column a]",
+        ),
+        (
+            with(&[0, 2, 0, 0, 0, 5, 0, 0, 0, 0, 1, 0, 0, 0, 0, 255, 255]),
             "22P03 incorrect binary data format [COPY t, line 2, column a]",
         ),
         (

@@ -51,7 +51,12 @@ pub(super) fn from_text(text: &str, kind: &ColumnType, zone: Zone) -> Result<Val
 
 /// Reads a value in PostgreSQL's binary form.
 pub(super) fn from_binary(bytes: &[u8], kind: &ColumnType) -> Result<Value, Diagnostic> {
-    decode::binary(kind, PgType::of(kind).oid, bytes).map(Value::of)
+    let wire = PgType::of(kind);
+    if usize::try_from(wire.length).is_ok_and(|length| bytes.len() < length) {
+        let message = "insufficient data left in message";
+        return Err(Diagnostic::error(SqlState::PROTOCOL_VIOLATION, message));
+    }
+    decode::binary(kind, wire.oid, bytes).map(Value::of)
 }
 
 /// A double in any plain decimal spelling that is neither infinite nor zero: those two may come
