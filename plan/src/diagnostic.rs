@@ -141,6 +141,8 @@ pub struct Diagnostic {
     pub detail: Option<String>,
     /// What the user can do.
     pub hint: Option<String>,
+    /// Where in the data (`COPY t, line 3, column v: "abc"`), PostgreSQL's `CONTEXT`.
+    pub context: Option<String>,
     /// Where in the text, when the text is known.
     pub span: Option<Span>,
 }
@@ -155,6 +157,7 @@ impl Diagnostic {
             message: message.into(),
             detail: None,
             hint: None,
+            context: None,
             span: None,
         }
     }
@@ -195,6 +198,12 @@ impl Diagnostic {
     /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the place in the data.
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
         self
     }
 

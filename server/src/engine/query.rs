@@ -1,0 +1,126 @@
+//! SELECT and its relatives, and COPY TO.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use auspex_plan::catalog::ObjectId;
+use auspex_plan::{ColumnType, Diagnostic};
+use auspex_sql::statement::{CopyStatement, CopyWhat, Ident, Name, Query, Statement};
+use datafusion::logical_expr::LogicalPlan;
+
+use super::api::{Outcome, RowStream};
+use super::catalog::require;
+use super::errors;
+use super::ingest::{copy_options, target_columns};
+use super::session::Session;
+use super::statement::{Arguments, Described};
+
+/// Parameters and result columns of a query.
+pub(super) fn describe(
+    session: &Session,
+    query: &Query,
+    declared: &[Option<ColumnType>],
+) -> Result<Described, Diagnostic> {
+    let bound = session.bind_query(query, declared)?;
+    let columns: SchemaRef = Arc::new(bound.plan.schema().as_arrow().clone());
+    Ok(Described { params: bound.params, columns: Some(columns) })
+}
+
+/// `SELECT ..`.
+pub(super) async fn select(
+    session: &mut Session,
+    query: &Query,
+    args: &Arguments<'_>,
+) -> Result<Outcome, Diagnostic> {
+    let (schema, rows) = rows(session, query, args).await?;
+    Ok(Outcome::Rows { schema, rows, tag: "SELECT", counted: true })
+}
+
+/// The result of a query, which sees everything the session has written.
+pub(super) async fn rows(
+    session: &mut Session,
+    query: &Query,
+    args: &Arguments<'_>,
+) -> Result<(SchemaRef, RowStream), Diagnostic> {
+    let (plan, relations) = bind(session, query, args)?;
+    run(session, &plan, &relations).await
+}
+
+/// A query with its parameters filled in.
+pub(super) fn bind(
+    session: &Session,
+    query: &Query,
+    args: &Arguments<'_>,
+) -> Result<(LogicalPlan, Vec<ObjectId>), Diagnostic> {
+    let bound = session.bind_query(query, &args.declared())?;
+    let plan = fill(bound.plan, args)?;
+    Ok((plan, bound.relations))
+}
+
+/// `plan` with the parameters' values.
+pub(super) fn fill(plan: LogicalPlan, args: &Arguments<'_>) -> Result<LogicalPlan, Diagnostic> {
+    if args.values.is_empty() {
+        return Ok(plan);
+    }
+    plan.with_param_values(args.values.to_vec()).map_err(errors::datafusion)
+}
+
+/// Runs a plan over these relations. The schema is the plan's own: names as the binder made them.
+pub(super) async fn run(
+    session: &Session,
+    plan: &LogicalPlan,
+    relations: &[ObjectId],
+) -> Result<(SchemaRef, RowStream), Diagnostic> {
+    let engine = &session.engine;
+    engine.wait_for(&session.catalog(), relations, session.last_sequence).await;
+    let (_, rows) = engine.plans.stream(plan).await?;
+    Ok((Arc::new(plan.schema().as_arrow().clone()), rows))
+}
+
+/// `COPY .. TO STDOUT`.
+pub(super) async fn copy_out(
+    session: &mut Session,
+    copy: &CopyStatement,
+    args: &Arguments<'_>,
+) -> Result<Outcome, Diagnostic> {
+    let options = copy_options(&copy.options);
+    let (schema, rows) = match &copy.what {
+        CopyWhat::Query(query) => rows(session, query, args).await?,
+        CopyWhat::Subscribe(subscribe) => {
+            let subscription = super::cursor::open(session, subscribe, Some(args))?;
+            (subscription.schema(), subscription.into_rows())
+        }
+        CopyWhat::To { name, columns } => {
+            let query = table_query(session, name, columns)?;
+            rows(session, &query, args).await?
+        }
+        CopyWhat::From { .. } => unreachable!("COPY FROM goes to ingest"),
+    };
+    Ok(Outcome::CopyOut { options, schema, rows })
+}
+
+/// `COPY name [(columns)] TO` as the query it stands for.
+fn table_query(session: &Session, name: &Name, columns: &[Ident]) -> Result<Query, Diagnostic> {
+    let catalog = session.catalog();
+    let object = require(&catalog, &session.settings.search_path(), name)?;
+    let own = object.columns();
+    let chosen: Vec<usize> = match columns {
+        [] => (0..own.len()).collect(),
+        _ => target_columns(object, columns)?,
+    };
+    let quote = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
+    let list: Vec<String> = chosen.iter().map(|i| quote(&own[*i].name)).collect();
+    let text = format!(
+        "SELECT {} FROM {}.{}",
+        list.join(", "),
+        quote(&object.name.schema),
+        quote(&object.name.name)
+    );
+    let mut parsed = auspex_sql::parse(&text)?;
+    match parsed.pop() {
+        Some(Statement { kind: auspex_sql::statement::StatementKind::Query(query), .. }) => {
+            Ok(query)
+        }
+        _ => unreachable!("the text made above is a query"),
+    }
+}

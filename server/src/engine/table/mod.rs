@@ -1,0 +1,4 @@
+//! Keyed tables: how rows become keys and values of the store, and how they are read and changed.
+
+pub(crate) mod codec;
+pub(crate) mod overlay;
