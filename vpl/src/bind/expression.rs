@@ -1,0 +1,650 @@
+//! Expressions: AST to plan, with types.
+
+use auspex_plan::ColumnType;
+use auspex_plan::diagnostic::{Span, SqlState};
+use auspex_plan::relation::SYSTEM_COLUMNS;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::functions_nested::expr_fn::make_array;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{Case, Expr as PlanExpr, lit};
+
+use super::calls::{call, our};
+use super::declarations::Declarations;
+use super::operators::{binary, compare, fold_binary, negate};
+use super::problem::{Result, arguments, error, hint, mismatch, unknown};
+use super::row::Row;
+use super::value::{
+    Value, cast, coerce, common_of, convert, duration, empty_array, exactly, is_int, is_text, text,
+};
+use crate::ast::{BinaryOp, Expr, ExprKind, Ident, MatchArm, MatchPattern, UnaryOp};
+use crate::codes;
+
+/// Deepest nesting of one expression, function calls included.
+const MAX_DEPTH: usize = 120;
+
+/// Binds the expressions at one place.
+pub(super) struct Binder<'a> {
+    /// What the program declares.
+    pub program: &'a Declarations<'a>,
+    /// The row in sight; `None` for constants.
+    pub row: Option<&'a Row>,
+    /// Parameters and local variables, innermost last.
+    pub locals: Vec<(String, Value)>,
+    /// Functions and variables being put in place, to find circles.
+    pub open: Vec<&'a str>,
+    /// How many lambda parameters have been made: each gets its own name.
+    pub lambda_parameters: usize,
+    /// Inside a function, where the program's variables go before the row's fields.
+    pub in_function: bool,
+    depth: usize,
+    empty: DFSchema,
+}
+
+impl<'a> Binder<'a> {
+    /// A binder without local variables.
+    pub(super) fn new(program: &'a Declarations<'a>, row: Option<&'a Row>) -> Binder<'a> {
+        Binder {
+            program,
+            row,
+            locals: Vec::new(),
+            open: Vec::new(),
+            lambda_parameters: 0,
+            in_function: false,
+            depth: 0,
+            empty: DFSchema::empty(),
+        }
+    }
+
+    /// Schema that the expression's columns refer to.
+    pub(super) fn schema(&self) -> &DFSchema {
+        self.row.map_or(&self.empty, |r| r.schema.as_ref())
+    }
+
+    /// `expr` of exactly the Arrow type that `ty` has.
+    pub(super) fn typed(&self, expr: PlanExpr, ty: ColumnType, parts: &[&Value]) -> Value {
+        Value::new(exactly(expr, &ty, self.schema()), ty, parts)
+    }
+
+    /// Binds a condition.
+    pub(super) fn condition(&mut self, expr: &'a Expr, what: &str) -> Result<Value> {
+        let value = self.bind(expr)?;
+        coerce(value, &ColumnType::Boolean, expr.span, what)
+    }
+
+    /// Binds any expression.
+    pub(super) fn bind(&mut self, expr: &'a Expr) -> Result<Value> {
+        if self.depth >= MAX_DEPTH {
+            return Err(error(
+                SqlState::STATEMENT_TOO_COMPLEX,
+                codes::NESTING,
+                expr.span,
+                format!("the expression is nested more than {MAX_DEPTH} levels deep"),
+            ));
+        }
+        self.depth += 1;
+        let bound = self.bind_kind(expr).and_then(|v| v.bounded(expr.span));
+        self.depth -= 1;
+        bound
+    }
+
+    fn bind_kind(&mut self, expr: &'a Expr) -> Result<Value> {
+        let span = expr.span;
+        Ok(match &expr.kind {
+            ExprKind::Null => Value::null(),
+            ExprKind::Bool(b) => Value::leaf(lit(*b), ColumnType::Boolean),
+            ExprKind::Int(i) => Value::leaf(lit(*i), ColumnType::BigInt),
+            ExprKind::Float(f) => Value::leaf(lit(*f), ColumnType::Double),
+            ExprKind::Str(s) => Value::leaf(text(s), ColumnType::Text),
+            ExprKind::Duration(ns) => Value::leaf(duration(*ns), ColumnType::Interval),
+            ExprKind::Timestamp(us) => {
+                let zone = Some(auspex_plan::types::UTC.into());
+                let value = ScalarValue::TimestampMicrosecond(Some(*us), zone);
+                Value::leaf(lit(value), ColumnType::Timestamptz)
+            }
+            ExprKind::Name(name) => self.name(&Ident { name: name.clone(), span })?,
+            ExprKind::Array(items) => self.array(items)?,
+            ExprKind::Map(entries) => self.map(entries, span)?,
+            ExprKind::Field { base, name, .. } => self.field(base, name, span)?,
+            ExprKind::Index { base, index } => self.index(base, index)?,
+            ExprKind::Slice { base, from, to } => {
+                self.slice(base, from.as_deref(), to.as_deref())?
+            }
+            ExprKind::Call { function, args } => call(self, function, None, args, span)?,
+            ExprKind::Method { base, name, args, .. } => call(self, name, Some(base), args, span)?,
+            ExprKind::Filter { call, .. } => {
+                return Err(arguments(
+                    call.span,
+                    "`filter (where ..)` belongs to an aggregate in `.aggregate(..)`",
+                ));
+            }
+            ExprKind::Unary { op, operand } => self.unary(*op, operand)?,
+            ExprKind::Binary { .. } => self.binary_chain(expr)?,
+            ExprKind::IsNull { operand, negated } => {
+                let value = self.bind(operand)?;
+                let inner = value.expr.clone();
+                let test = if *negated { inner.is_not_null() } else { inner.is_null() };
+                Value::new(test, ColumnType::Boolean, &[&value])
+            }
+            ExprKind::In { operand, container, negated } => {
+                let found = self.contains(operand, container, span)?;
+                if *negated {
+                    Value { expr: PlanExpr::Not(Box::new(found.expr)), ..found }
+                } else {
+                    found
+                }
+            }
+            ExprKind::Range { from, to, inclusive } => {
+                let (from, to) = (self.int(from, "a range")?, self.int(to, "a range")?);
+                let end = if *inclusive { to.expr.clone() + lit(1i64) } else { to.expr.clone() };
+                let range = our("int_range", vec![from.expr.clone(), end]);
+                let ints = ColumnType::Array(Box::new(ColumnType::BigInt));
+                Value::new(range, ints, &[&from, &to])
+            }
+            ExprKind::If { condition, then, otherwise } => {
+                let test = self.condition(condition, "the condition of `if`")?;
+                let (a, b) = (self.bind(then)?, self.bind(otherwise)?);
+                let branches = vec![(a, then.span), (b, otherwise.span)];
+                self.case(vec![test], branches, "the branches of `if`")?
+            }
+            ExprKind::Match { subject, arms } => self.match_arms(subject, arms, span)?,
+            ExprKind::Lambda { .. } => {
+                return Err(hint(
+                    arguments(span, "a lambda can only be an argument of an array function"),
+                    "such as `map(xs, x => x * 2)`",
+                ));
+            }
+        })
+    }
+
+    /// An integer operand.
+    pub(super) fn int(&mut self, expr: &'a Expr, what: &str) -> Result<Value> {
+        let value = self.bind(expr)?;
+        coerce(value, &ColumnType::BigInt, expr.span, what)
+    }
+
+    /// A name: local variable, field of the row, variable of the program.
+    fn name(&mut self, name: &Ident) -> Result<Value> {
+        let word = name.name.as_str();
+        if let Some((_, value)) = self.locals.iter().rev().find(|(n, _)| n == word) {
+            return Ok(value.clone());
+        }
+        let in_row = self.row.and_then(|r| r.field(word));
+        let in_program = self.program.variables.contains_key(word);
+        if let Some(field) = in_row
+            && !(in_program && self.in_function)
+        {
+            return Ok(Value::leaf(PlanExpr::Column(field.column.clone()), field.ty.clone()));
+        }
+        if in_program {
+            return self.variable(name);
+        }
+        if let Some(row) = self.row {
+            if SYSTEM_COLUMNS.contains(&word) {
+                row.system_wanted.set(true);
+                let ty =
+                    if word == "_offset" { ColumnType::BigInt } else { ColumnType::Timestamptz };
+                return convert_null(&ty);
+            }
+            if row.aliases.iter().any(|a| a == word) {
+                return Err(hint(
+                    mismatch(name.span, format!("`{word}` is a whole row, not a value")),
+                    format!("name one of its fields: `{word}.field`"),
+                ));
+            }
+        }
+        Err(self.unknown_name(name))
+    }
+
+    fn unknown_name(&self, name: &Ident) -> Box<auspex_plan::Diagnostic> {
+        let locals = self.locals.iter().map(|(n, _)| n.as_str());
+        let fields = self.row.into_iter().flat_map(|r| r.names());
+        let known = locals.chain(fields).chain(self.program.variables.keys().copied());
+        let (state, code) = (SqlState::UNDEFINED_COLUMN, codes::UNKNOWN_FIELD);
+        let diagnostic = unknown(state, code, "field or variable", name, known);
+        if self.program.functions.contains_key(name.name.as_str()) {
+            return hint(
+                diagnostic,
+                format!("`{0}` is a function: call it with `{0}(..)`", name.name),
+            );
+        }
+        match self.row {
+            Some(row) if !row.fields.is_empty() => {
+                let names: Vec<&str> = row.names().collect();
+                hint(diagnostic, format!("the fields here are: {}", names.join(", ")))
+            }
+            _ => diagnostic,
+        }
+    }
+
+    /// A variable of the program: its value in place of its name.
+    fn variable(&mut self, name: &Ident) -> Result<Value> {
+        let Some((&key, binding)) = self.program.variables.get_key_value(name.name.as_str()) else {
+            return Err(self.unknown_name(name));
+        };
+        if self.open.contains(&key) {
+            return Err(error(
+                SqlState::INVALID_OBJECT_DEFINITION,
+                codes::RECURSION,
+                name.span,
+                format!("`{key}` is defined by itself"),
+            ));
+        }
+        let mut constants = Binder::new(self.program, None);
+        constants.open.clone_from(&self.open);
+        constants.open.push(key);
+        constants.depth = self.depth;
+        let value = constants.bind(&binding.value)?;
+        match &binding.ty {
+            None => Ok(value),
+            Some(ty) => {
+                let to = self.program.column_type(ty)?;
+                coerce(value, &to, binding.value.span, &format!("`{key}`"))
+            }
+        }
+    }
+
+    fn field(&mut self, base: &'a Expr, name: &Ident, span: Span) -> Result<Value> {
+        if let (ExprKind::Name(alias), Some(row)) = (&base.kind, self.row) {
+            let local = self.locals.iter().any(|(n, _)| n == alias);
+            let is_row = !local && row.aliases.iter().any(|a| a == alias);
+            // A field of the row that is called like its alias goes first only as a map.
+            let is_map = row.field(alias).is_some_and(|f| matches!(f.ty, ColumnType::Map(..)));
+            if is_row && !is_map {
+                if let Some(field) = row.field(&name.name) {
+                    let column = PlanExpr::Column(field.column.clone());
+                    return Ok(Value::leaf(column, field.ty.clone()));
+                }
+                if SYSTEM_COLUMNS.contains(&name.name.as_str()) {
+                    return self.name(name);
+                }
+                let kind = format!("field of `{alias}`");
+                return Err(unknown(
+                    SqlState::UNDEFINED_COLUMN,
+                    codes::UNKNOWN_FIELD,
+                    &kind,
+                    name,
+                    row.names(),
+                ));
+            }
+            let known = local
+                || row.field(alias).is_some()
+                || self.program.variables.contains_key(alias.as_str());
+            if !known && !SYSTEM_COLUMNS.contains(&alias.as_str()) {
+                let known = row.aliases.iter().map(String::as_str).chain(row.names());
+                let ident = Ident { name: alias.clone(), span: base.span };
+                let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_FIELD);
+                return Err(unknown(state, code, "alias or field", &ident, known));
+            }
+        }
+        let map = self.bind(base)?;
+        match &map.ty {
+            Some(ColumnType::Map(key, value)) if is_text(key) => {
+                let value = value.as_ref().clone();
+                let args = vec![map.expr.clone(), text(&name.name)];
+                Ok(Value::new(our("map_get", args), value, &[&map]))
+            }
+            _ => Err(mismatch(
+                span,
+                format!("`{}` has no fields: only rows and maps have", map.type_name()),
+            )),
+        }
+    }
+
+    fn array(&mut self, items: &'a [Expr]) -> Result<Value> {
+        if items.is_empty() {
+            return Ok(empty_array(&ColumnType::Text));
+        }
+        let items: Vec<(Value, Span)> =
+            items.iter().map(|i| Ok((self.bind(i)?, i.span))).collect::<Result<_>>()?;
+        let item = common_of(&items, "the items of the array")?;
+        let items = convert_all(items, &item, "the items of the array")?;
+        let parts: Vec<&Value> = items.iter().collect();
+        let array = make_array(items.iter().map(|i| i.expr.clone()).collect());
+        let ty = ColumnType::Array(Box::new(item));
+        Ok(self.typed(array, ty, &parts))
+    }
+
+    fn map(&mut self, entries: &'a [(Ident, Expr)], span: Span) -> Result<Value> {
+        if entries.is_empty() {
+            return Err(super::problem::unsupported(span, "an empty map"));
+        }
+        for (i, (key, _)) in entries.iter().enumerate() {
+            if entries[..i].iter().any(|(k, _)| k.name == key.name) {
+                return Err(error(
+                    SqlState::DUPLICATE_COLUMN,
+                    codes::DUPLICATE_NAME,
+                    key.span,
+                    format!("the map has the key `{}` twice", key.name),
+                ));
+            }
+        }
+        let values: Vec<(Value, Span)> =
+            entries.iter().map(|(_, v)| Ok((self.bind(v)?, v.span))).collect::<Result<_>>()?;
+        let ty = common_of(&values, "the values of the map")?;
+        let values = convert_all(values, &ty, "the values of the map")?;
+        let args = entries
+            .iter()
+            .zip(&values)
+            .flat_map(|((key, _), value)| [text(&key.name), value.expr.clone()])
+            .collect();
+        let parts: Vec<&Value> = values.iter().collect();
+        let ty = ColumnType::Map(Box::new(ColumnType::Text), Box::new(ty));
+        Ok(self.typed(our("map_of", args), ty, &parts))
+    }
+
+    fn index(&mut self, base: &'a Expr, index: &'a Expr) -> Result<Value> {
+        let (of, at) = (self.bind(base)?, self.bind(index)?);
+        get(of, base.span, at, index.span)
+    }
+
+    fn slice(
+        &mut self,
+        base: &'a Expr,
+        from: Option<&'a Expr>,
+        to: Option<&'a Expr>,
+    ) -> Result<Value> {
+        let of = self.bind(base)?;
+        let from = match from {
+            Some(e) => self.int(e, "the start of a slice")?,
+            None => Value::leaf(lit(0i64), ColumnType::BigInt),
+        };
+        let to = match to {
+            Some(e) => self.int(e, "the end of a slice")?,
+            None => Value::leaf(lit(i64::MAX), ColumnType::BigInt),
+        };
+        slice(of, base.span, from, to)
+    }
+
+    fn unary(&mut self, op: UnaryOp, operand: &'a Expr) -> Result<Value> {
+        // `-9223372036854775808` reads as the negation of a number, which is folded at once.
+        let value = self.bind(operand)?;
+        match op {
+            UnaryOp::Not => {
+                let value =
+                    coerce(value, &ColumnType::Boolean, operand.span, "the operand of `not`")?;
+                Ok(Value::new(
+                    PlanExpr::Not(Box::new(value.expr.clone())),
+                    ColumnType::Boolean,
+                    &[&value],
+                ))
+            }
+            UnaryOp::BitNot => {
+                let value = coerce(value, &ColumnType::BigInt, operand.span, "the operand of `~`")?;
+                let flipped = fold_binary(
+                    value.expr.clone(),
+                    datafusion::logical_expr::Operator::BitwiseXor,
+                    lit(-1i64),
+                );
+                Ok(Value::new(flipped, ColumnType::BigInt, &[&value]))
+            }
+            UnaryOp::Neg => negate(value, operand.span),
+        }
+    }
+
+    /// A chain of binary operators: down the left side by a loop, so that a long sum is not deep.
+    fn binary_chain(&mut self, expr: &'a Expr) -> Result<Value> {
+        let mut spine = Vec::new();
+        let mut leftmost = expr;
+        while let ExprKind::Binary { op, left, right } = &leftmost.kind {
+            spine.push((*op, left.span, right.as_ref(), leftmost.span));
+            leftmost = left;
+        }
+        let mut value = self.bind(leftmost)?;
+        for (op, left_span, right, span) in spine.into_iter().rev() {
+            let right_value = self.bind(right)?;
+            value = match op {
+                BinaryOp::Coalesce => {
+                    let both = vec![(value, left_span), (right_value, right.span)];
+                    self.coalesce(both, "the sides of `??`")?
+                }
+                _ => binary(op, (value, left_span), (right_value, right.span), span)?,
+            }
+            .bounded(span)?;
+        }
+        Ok(value)
+    }
+
+    /// The first of `values` that is not null.
+    pub(super) fn coalesce(&mut self, values: Vec<(Value, Span)>, what: &str) -> Result<Value> {
+        let ty = common_of(&values, what)?;
+        let values = convert_all(values, &ty, what)?;
+        let parts: Vec<&Value> = values.iter().collect();
+        let args = values.iter().map(|v| v.expr.clone()).collect();
+        let first = datafusion::functions::core::coalesce().call(args);
+        Ok(Value::new(first, ty, &parts))
+    }
+
+    fn contains(&mut self, operand: &'a Expr, container: &'a Expr, span: Span) -> Result<Value> {
+        let item = self.bind(operand)?;
+        match &container.kind {
+            ExprKind::Range { from, to, inclusive } => {
+                let (from, to) = (self.bind(from)?, self.bind(to)?);
+                let below = if *inclusive { BinaryOp::LtEq } else { BinaryOp::Lt };
+                let here = operand.span;
+                let low =
+                    compare(BinaryOp::GtEq, (item.clone(), here), (from, container.span), span)?;
+                let high = compare(below, (item, here), (to, container.span), span)?;
+                let within = low.expr.clone().and(high.expr.clone());
+                Ok(Value::new(within, ColumnType::Boolean, &[&low, &high]))
+            }
+            ExprKind::Array(items) if !items.is_empty() => {
+                let mut all = vec![(item, operand.span)];
+                for i in items {
+                    all.push((self.bind(i)?, i.span));
+                }
+                let ty = common_of(&all, "the value and the items of `in`")?;
+                let mut all = convert_all(all, &ty, "the value and the items of `in`")?;
+                let size = all.iter().map(|v| v.size).sum::<usize>() + 1;
+                let item = all.remove(0);
+                let list = all.into_iter().map(|v| v.expr).collect();
+                let expr = PlanExpr::InList(InList::new(Box::new(item.expr), list, false));
+                Ok(Value { expr, ty: Some(ColumnType::Boolean), size })
+            }
+            _ => {
+                let of = self.bind(container)?;
+                contains(of, container.span, item, operand.span)
+            }
+        }
+    }
+
+    /// CASE over `conditions`; `values` has one more for the rest.
+    pub(super) fn case(
+        &mut self,
+        conditions: Vec<Value>,
+        values: Vec<(Value, Span)>,
+        what: &str,
+    ) -> Result<Value> {
+        let ty = common_of(&values, what)?;
+        let mut values = convert_all(values, &ty, what)?;
+        let size = 1 + conditions.iter().chain(&values).map(|v| v.size).sum::<usize>();
+        let otherwise = values.pop().map(|v| Box::new(v.expr));
+        let branches = conditions
+            .into_iter()
+            .zip(values)
+            .map(|(c, v)| (Box::new(c.expr), Box::new(v.expr)))
+            .collect();
+        let expr = PlanExpr::Case(Case::new(None, branches, otherwise));
+        Ok(Value { expr, ty: Some(ty), size })
+    }
+
+    fn match_arms(&mut self, subject: &'a Expr, arms: &'a [MatchArm], span: Span) -> Result<Value> {
+        let subject_value = self.bind(subject)?;
+        let (mut conditions, mut values) = (Vec::new(), Vec::new());
+        for arm in arms {
+            let depth = self.locals.len();
+            let mut tests = Vec::new();
+            for pattern in &arm.patterns {
+                match pattern {
+                    MatchPattern::Any(_) => tests.push(None),
+                    MatchPattern::Bind(name) => {
+                        self.locals.push((name.name.clone(), subject_value.clone()));
+                        tests.push(None);
+                    }
+                    MatchPattern::Value(value) => {
+                        tests.push(Some(self.match_test(&subject_value, subject.span, value)?));
+                    }
+                }
+            }
+            let guard = match &arm.guard {
+                Some(g) => Some(self.condition(g, "the guard of `match`")?),
+                None => None,
+            };
+            let value = (self.bind(&arm.value)?, arm.value.span);
+            self.locals.truncate(depth);
+            // One alternative that fits always makes the others irrelevant.
+            let test = if tests.iter().any(Option::is_none) {
+                None
+            } else {
+                tests.into_iter().flatten().reduce(|a, b| {
+                    Value::new(a.expr.clone().or(b.expr.clone()), ColumnType::Boolean, &[&a, &b])
+                })
+            };
+            let condition = match (test, guard) {
+                (Some(t), Some(g)) => Some(Value::new(
+                    t.expr.clone().and(g.expr.clone()),
+                    ColumnType::Boolean,
+                    &[&t, &g],
+                )),
+                (test, guard) => test.or(guard),
+            };
+            values.push(value);
+            match condition {
+                Some(c) => conditions.push(c),
+                None => return self.case_or_value(conditions, values),
+            }
+        }
+        values.push((Value::null(), span));
+        self.case_or_value(conditions, values)
+    }
+
+    fn case_or_value(
+        &mut self,
+        conditions: Vec<Value>,
+        mut values: Vec<(Value, Span)>,
+    ) -> Result<Value> {
+        match (conditions.is_empty(), values.pop()) {
+            (true, Some((only, _))) => Ok(only),
+            (_, last) => {
+                values.extend(last);
+                self.case(conditions, values, "the arms of `match`")
+            }
+        }
+    }
+
+    fn match_test(&mut self, subject: &Value, at: Span, pattern: &'a Expr) -> Result<Value> {
+        match &pattern.kind {
+            ExprKind::Null => {
+                Ok(Value::new(subject.expr.clone().is_null(), ColumnType::Boolean, &[subject]))
+            }
+            ExprKind::Range { from, to, inclusive } => {
+                let (from, to) = (self.bind(from)?, self.bind(to)?);
+                let below = if *inclusive { BinaryOp::LtEq } else { BinaryOp::Lt };
+                let (s, p) = ((subject.clone(), at), pattern.span);
+                let low = compare(BinaryOp::GtEq, s.clone(), (from, p), p)?;
+                let high = compare(below, s, (to, p), p)?;
+                let within = low.expr.clone().and(high.expr.clone());
+                Ok(Value::new(within, ColumnType::Boolean, &[&low, &high]))
+            }
+            _ => {
+                let value = self.bind(pattern)?;
+                let here = pattern.span;
+                compare(BinaryOp::Eq, (subject.clone(), at), (value, here), here)
+            }
+        }
+    }
+}
+
+/// Null of a type.
+fn convert_null(ty: &ColumnType) -> Result<Value> {
+    Ok(convert(Value::null(), ty).unwrap_or_else(Value::null))
+}
+
+/// All values as a `ty`.
+pub(super) fn convert_all(
+    values: Vec<(Value, Span)>,
+    ty: &ColumnType,
+    what: &str,
+) -> Result<Vec<Value>> {
+    values.into_iter().map(|(value, span)| coerce(value, ty, span, what)).collect()
+}
+
+/// `of[at]`
+pub(super) fn get(of: Value, of_span: Span, at: Value, at_span: Span) -> Result<Value> {
+    match of.ty.clone() {
+        Some(ColumnType::Array(item)) => {
+            let at = coerce(at, &ColumnType::BigInt, at_span, "the position in an array")?;
+            let args = vec![of.expr.clone(), at.expr.clone()];
+            Ok(Value::new(our("item_at", args), *item, &[&of, &at]))
+        }
+        Some(ColumnType::Map(key, value)) => {
+            let at = coerce(at, &key, at_span, "the key of this map")?;
+            let args = vec![of.expr.clone(), at.expr.clone()];
+            Ok(Value::new(our("map_get", args), *value, &[&of, &at]))
+        }
+        Some(ty) if is_text(&ty) => {
+            let at = coerce(at, &ColumnType::BigInt, at_span, "the position in a `str`")?;
+            let args = vec![of.expr.clone(), at.expr.clone()];
+            Ok(Value::new(our("char_at", args), ColumnType::Text, &[&of, &at]))
+        }
+        _ => Err(mismatch(
+            of_span,
+            format!("`{}` cannot be indexed: only arrays, maps and `str` can", of.type_name()),
+        )),
+    }
+}
+
+/// `of[from:to]`
+pub(super) fn slice(of: Value, of_span: Span, from: Value, to: Value) -> Result<Value> {
+    let args = vec![of.expr.clone(), from.expr.clone(), to.expr.clone()];
+    match of.ty.clone() {
+        Some(ty @ ColumnType::Array(_)) => {
+            Ok(Value::new(our("items_between", args), ty, &[&of, &from, &to]))
+        }
+        Some(ty) if is_text(&ty) => {
+            Ok(Value::new(our("chars_between", args), ColumnType::Text, &[&of, &from, &to]))
+        }
+        _ => Err(mismatch(
+            of_span,
+            format!("`{}` has no slices: only arrays and `str` have", of.type_name()),
+        )),
+    }
+}
+
+/// `item in of`
+pub(super) fn contains(of: Value, of_span: Span, item: Value, item_span: Span) -> Result<Value> {
+    let (name, wanted) = match of.ty.clone() {
+        Some(ColumnType::Array(inner))
+            if matches!(*inner, ColumnType::Array(_) | ColumnType::Map(..)) =>
+        {
+            return Err(super::problem::unsupported(of_span, "`in` over nested arrays"));
+        }
+        Some(ColumnType::Array(inner)) => ("contains_item", *inner),
+        Some(ColumnType::Map(key, _)) => ("map_has", *key),
+        Some(ty) if is_text(&ty) => {
+            let item = coerce(item, &ColumnType::Text, item_span, "the text looked for")?;
+            let args = vec![of.expr.clone(), item.expr.clone()];
+            let found = datafusion::functions::string::contains().call(args);
+            return Ok(Value::new(found, ColumnType::Boolean, &[&of, &item]));
+        }
+        _ => {
+            return Err(mismatch(
+                of_span,
+                format!("`{}` contains nothing: only arrays, maps and `str` do", of.type_name()),
+            ));
+        }
+    };
+    // A float may be looked for among ints: then the ints are taken as floats.
+    let (of, wanted) = match &item.ty {
+        Some(ColumnType::Double | ColumnType::Real)
+            if is_int(&wanted) && name == "contains_item" =>
+        {
+            let floats = ColumnType::Array(Box::new(ColumnType::Double));
+            let expr = cast(of.expr.clone(), &floats.arrow());
+            (Value { expr, ty: Some(floats), size: of.size }, ColumnType::Double)
+        }
+        _ => (of, wanted),
+    };
+    let item = coerce(item, &wanted, item_span, "the value looked for")?;
+    let args = vec![of.expr.clone(), item.expr.clone()];
+    Ok(Value::new(our(name, args), ColumnType::Boolean, &[&of, &item]))
+}

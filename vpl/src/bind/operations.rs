@@ -1,0 +1,532 @@
+//! The dot operations: each name with what it does to the chain, or why it cannot be used.
+
+use auspex_plan::ColumnType;
+use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
+use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap, TapKind};
+use auspex_plan::query::OnError;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr as PlanExpr;
+
+use super::chain::{Chain, Key, Watermark, has_op};
+use super::expression::Binder;
+use super::problem::{Result, arguments, error, hint, unknown, unsupported};
+use super::source::unbounded_join;
+use super::value::{Value, coerce, is_timestamp};
+use crate::ast::{Arg, Expr, ExprKind, Ident, Op, OpArgs, SourceKind, StreamDecl};
+use crate::codes;
+
+/// Operations that work.
+const DONE: [&str; 13] = [
+    "where",
+    "filter",
+    "select",
+    "emit",
+    "distinct",
+    "limit",
+    "first",
+    "print",
+    "log",
+    "watermark",
+    "partition_by",
+    "on_error",
+    "having",
+];
+
+/// Operations of the language that are not built yet.
+const LATER: [&str; 27] = [
+    "window",
+    "aggregate",
+    "order_by",
+    "map",
+    "process",
+    "on",
+    "within",
+    "allowed_lateness",
+    "tap",
+    "concurrent",
+    "to",
+    "pattern",
+    "not",
+    "fork",
+    "any",
+    "all",
+    "collect",
+    "context",
+    "trend_aggregate",
+    "score",
+    "forecast",
+    "enrich",
+    "strategy",
+    "after_match",
+    "emit_each",
+    "from",
+    "max_matches",
+];
+
+/// Levels of `.log`.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// What can be said about a chain before it is bound: operations that make no sense on an endless
+/// stream are errors of their own, whether or not the rest is built.
+pub(super) fn refuse_early(decl: &StreamDecl) -> Option<Box<Diagnostic>> {
+    let ops = &decl.ops;
+    if let SourceKind::Join(_) = &decl.source.kind {
+        return Some(if has_op(ops, "window") || has_op(ops, "within") {
+            unsupported(decl.source.span, "a join")
+        } else {
+            unbounded_join(&decl.source)
+        });
+    }
+    if let SourceKind::Timer(_) = &decl.source.kind {
+        return Some(unsupported(decl.source.span, "a timer"));
+    }
+    let mut windowed = false;
+    for op in ops {
+        match op.name.name.as_str() {
+            "window" => windowed = true,
+            "aggregate" if !windowed && !emits_changes(op) => return Some(unbounded_aggregate(op)),
+            "order_by" if !windowed => return Some(unbounded_order(op)),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn emits_changes(op: &Op) -> bool {
+    let OpArgs::Args(args) = &op.args else { return false };
+    args.iter().any(|a| {
+        a.name.as_ref().is_some_and(|n| n.name == "emit")
+            && matches!(&a.value.kind, ExprKind::Name(n) if n == "changes")
+    })
+}
+
+fn unbounded_aggregate(op: &Op) -> Box<Diagnostic> {
+    hint(
+        error(
+            SqlState::INVALID_OBJECT_DEFINITION,
+            codes::UNBOUNDED,
+            op.span,
+            "`.aggregate` of an endless stream never has a result",
+        ),
+        "put `.window(1m)` before it, or ask for each change: `.aggregate(.., emit: changes)`",
+    )
+}
+
+fn unbounded_order(op: &Op) -> Box<Diagnostic> {
+    hint(
+        error(
+            SqlState::INVALID_OBJECT_DEFINITION,
+            codes::UNBOUNDED,
+            op.span,
+            "`.order_by` of an endless stream never has a result",
+        ),
+        "put `.window(1m)` before it: the rows of each window are then ordered",
+    )
+}
+
+/// Applies one operation.
+pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let name = op.name.name.as_str();
+    match name {
+        "where" | "filter" => {
+            let condition = &one(op, "a condition")?.value;
+            chain.filter(condition, &format!("the condition of `.{name}`"))
+        }
+        "select" => select(chain, op),
+        "emit" => emit(chain, op),
+        "distinct" => distinct(chain, op),
+        "limit" => {
+            let count = &one(op, "a number of rows")?.value;
+            limit(chain, count_of(chain, count)?)
+        }
+        "first" => {
+            if let Some(extra) = positional(op)?.first() {
+                return Err(hint(
+                    arguments(extra.span, "`.first` takes no argument"),
+                    "`.limit(n)` lets the first n rows through",
+                ));
+            }
+            limit(chain, 1)
+        }
+        "print" => print(chain, op),
+        "log" => log(chain, op),
+        "watermark" => watermark(chain, op),
+        "partition_by" => partition_by(chain, op),
+        "on_error" => on_error(chain, op),
+        "having" => Err(hint(
+            error(
+                SqlState::INVALID_OBJECT_DEFINITION,
+                codes::MISPLACED_OPERATION,
+                op.span,
+                "`.having` filters the results of `.aggregate`, which is missing",
+            ),
+            "rows are filtered with `.where(..)`",
+        )),
+        _ if LATER.contains(&name) => Err(unsupported(op.span, format!("`.{name}`"))),
+        _ => Err(unknown(
+            SqlState::UNDEFINED_FUNCTION,
+            codes::UNKNOWN_OPERATION,
+            "operation",
+            &op.name,
+            DONE.into_iter().chain(LATER),
+        )),
+    }
+}
+
+fn all_args(op: &Op) -> Result<&[Arg]> {
+    match &op.args {
+        OpArgs::Args(args) | OpArgs::Emit { args, .. } => Ok(args),
+        _ => Err(arguments(op.span, format!("`.{}` takes values", op.name.name))),
+    }
+}
+
+/// The arguments, none of them named.
+fn positional(op: &Op) -> Result<&[Arg]> {
+    let args = all_args(op)?;
+    match args.iter().find_map(|a| a.name.as_ref()) {
+        Some(name) => Err(arguments(
+            name.span,
+            format!("`.{}` has no argument `{}`", op.name.name, name.name),
+        )),
+        None => Ok(args),
+    }
+}
+
+/// The only argument.
+fn one<'a>(op: &'a Op, what: &str) -> Result<&'a Arg> {
+    match positional(op)? {
+        [only] => Ok(only),
+        args => Err(arguments(
+            args.get(1).map_or(op.span, |a| a.span),
+            format!("`.{}` takes {what}, not {} arguments", op.name.name, args.len()),
+        )),
+    }
+}
+
+/// The value of an expression without fields.
+fn constant(chain: &Chain<'_>, expr: &Expr) -> Result<ScalarValue> {
+    let value = Binder::new(chain.program, None).bind(expr)?;
+    match value.expr {
+        PlanExpr::Literal(scalar, _) => Ok(scalar),
+        _ => Err(error(
+            SqlState::INVALID_PARAMETER_VALUE,
+            codes::NOT_CONSTANT,
+            expr.span,
+            "a constant is needed here",
+        )),
+    }
+}
+
+fn count_of(chain: &Chain<'_>, expr: &Expr) -> Result<u64> {
+    match constant(chain, expr)? {
+        ScalarValue::Int64(Some(n)) => u64::try_from(n)
+            .map_err(|_| arguments(expr.span, "a number of rows cannot be negative")),
+        _ => Err(arguments(expr.span, "a number of rows is an `int`")),
+    }
+}
+
+fn limit(chain: &mut Chain<'_>, limit: u64) -> Result<()> {
+    let keys = planned_keys(chain)?;
+    let input = chain.plan.clone();
+    chain.extend(StreamLimit { input, limit, keys });
+    Ok(())
+}
+
+fn planned_keys(chain: &Chain<'_>) -> Result<Vec<PlanExpr>> {
+    let start = Span::new(0, 0);
+    chain.keys.iter().map(|k| chain.planned(k.value.expr.clone(), start)).collect()
+}
+
+fn distinct<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let mut on = planned_keys(chain)?;
+    let args = positional(op)?;
+    for arg in args {
+        let value = chain.value(&arg.value)?;
+        comparable(&value, arg.value.span)?;
+        on.push(chain.planned(value.expr, arg.value.span)?);
+    }
+    if args.is_empty() {
+        for (name, value) in chain.current() {
+            comparable(&value, op.span).map_err(|p| {
+                hint(p, format!("name what must be new: `.distinct(..)` (`{name}` cannot be)"))
+            })?;
+            if !on.contains(&value.expr) {
+                on.push(value.expr);
+            }
+        }
+    }
+    let input = chain.plan.clone();
+    chain.extend(StreamDistinct { input, on });
+    Ok(())
+}
+
+/// Rows are told apart by values that can be compared.
+fn comparable(value: &Value, span: Span) -> Result<()> {
+    match &value.ty {
+        Some(ColumnType::Map(..)) => Err(unsupported(span, "`.distinct` by a map")),
+        _ => Ok(()),
+    }
+}
+
+fn partition_by<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let args = all_args(op)?;
+    if args.is_empty() {
+        return Err(arguments(op.span, "`.partition_by` takes at least one key"));
+    }
+    if !chain.keys.is_empty() {
+        return Err(error(
+            SqlState::INVALID_OBJECT_DEFINITION,
+            codes::MISPLACED_OPERATION,
+            op.span,
+            "the stream is already partitioned",
+        ));
+    }
+    for arg in args {
+        let value = chain.value(&arg.value)?;
+        let name = match (&arg.name, &arg.value.kind) {
+            (Some(name), _) => name.name.clone(),
+            (None, ExprKind::Name(name)) => name.clone(),
+            (None, ExprKind::Field { name, .. }) => name.name.clone(),
+            _ => {
+                return Err(hint(
+                    arguments(arg.span, "a computed key needs a name, for it stays in the output"),
+                    "write `.partition_by(name: expression)`",
+                ));
+            }
+        };
+        let clash = chain
+            .row
+            .field(&name)
+            .is_some_and(|f| !matches!(&value.expr, PlanExpr::Column(c) if *c == f.column));
+        if clash || chain.keys.iter().any(|k| k.name == name) {
+            return Err(error(
+                SqlState::DUPLICATE_COLUMN,
+                codes::DUPLICATE_NAME,
+                arg.span,
+                format!("there is already a field `{name}`: give the key another name"),
+            ));
+        }
+        chain.keys.push(Key { name, value });
+    }
+    Ok(())
+}
+
+/// `.select(a, n: e, ..)`
+fn select<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let args = all_args(op)?;
+    if args.is_empty() {
+        return Err(arguments(op.span, "`.select` takes at least one field"));
+    }
+    let fields = fields(chain, args, |arg| match &arg.value.kind {
+        ExprKind::Name(name) => Ok(Ident { name: name.clone(), span: arg.value.span }),
+        ExprKind::Field { name, .. } => Ok(name.clone()),
+        _ => Err(hint(
+            arguments(arg.span, "a computed field needs a name"),
+            "write `.select(name: expression)`",
+        )),
+    });
+    project(chain, fields, op.span)
+}
+
+/// `.emit(n: e, ..)`
+fn emit<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    if let OpArgs::Emit { ty: Some(ty), .. } = &op.args {
+        return Err(unsupported(ty.span, "`.emit as`"));
+    }
+    let args = all_args(op)?;
+    if args.is_empty() {
+        let current = chain.current();
+        return chain.project(current, op.span);
+    }
+    let fields = fields(chain, args, |arg| {
+        let diagnostic = arguments(arg.span, "a field of `.emit` needs a name");
+        Err(match &arg.value.kind {
+            ExprKind::Name(n) => hint(diagnostic, format!("write `{n}: {n}`")),
+            _ => hint(diagnostic, "write `name: expression`"),
+        })
+    });
+    project(chain, fields, op.span)
+}
+
+/// A projection that reports every wrong field.
+fn project(
+    chain: &mut Chain<'_>,
+    fields: std::result::Result<Vec<(String, Value)>, Vec<Diagnostic>>,
+    span: Span,
+) -> Result<()> {
+    match fields {
+        Ok(fields) => chain.project(fields, span),
+        Err(mut problems) => {
+            let last = problems.pop();
+            chain.problems.append(&mut problems);
+            last.map_or(Ok(()), |p| Err(Box::new(p)))
+        }
+    }
+}
+
+fn fields<'a>(
+    chain: &Chain<'a>,
+    args: &'a [Arg],
+    unnamed: impl Fn(&Arg) -> Result<Ident>,
+) -> std::result::Result<Vec<(String, Value)>, Vec<Diagnostic>> {
+    let mut fields: Vec<(String, Value)> = Vec::with_capacity(args.len());
+    let mut problems = Vec::new();
+    // One binder for all: lambda parameters keep apart over the whole projection.
+    let mut binder = Binder::new(chain.program, Some(&chain.row));
+    for arg in args {
+        let field = arg.name.clone().map_or_else(|| unnamed(arg), Ok).and_then(|name| {
+            if fields.iter().any(|(n, _)| *n == name.name) {
+                return Err(error(
+                    SqlState::DUPLICATE_COLUMN,
+                    codes::DUPLICATE_NAME,
+                    name.span,
+                    format!("there are two fields `{}`", name.name),
+                ));
+            }
+            if auspex_plan::relation::SYSTEM_COLUMNS.contains(&name.name.as_str()) {
+                return Err(error(
+                    SqlState::DUPLICATE_COLUMN,
+                    codes::DUPLICATE_NAME,
+                    name.span,
+                    format!("`{}` is a column that every stream has", name.name),
+                ));
+            }
+            Ok((name.name, binder.bind(&arg.value)?))
+        });
+        match field {
+            Ok(field) => fields.push(field),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    if problems.is_empty() { Ok(fields) } else { Err(problems) }
+}
+
+fn print<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let mut values = Vec::new();
+    for arg in positional(op)? {
+        values.push(output(chain, &arg.value)?);
+    }
+    let input = chain.plan.clone();
+    chain.extend(StreamTap { input, kind: TapKind::Print, values });
+    Ok(())
+}
+
+/// A value to be written; a bare null as text.
+fn output<'a>(chain: &Chain<'a>, expr: &'a Expr) -> Result<PlanExpr> {
+    let value = chain.value(expr)?;
+    let ty = value.ty.clone().unwrap_or(ColumnType::Text);
+    chain.planned(coerce(value, &ty, expr.span, "the value")?.expr, expr.span)
+}
+
+fn log<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let (mut level, mut values) = ("info".to_string(), Vec::new());
+    for arg in all_args(op)? {
+        match arg.name.as_ref().map(|n| n.name.as_str()) {
+            Some("level") => match constant(chain, &arg.value)? {
+                ScalarValue::Utf8View(Some(l)) if LEVELS.contains(&l.as_str()) => level = l,
+                _ => {
+                    let message = format!("the level of `.log` is one of {}", LEVELS.join(", "));
+                    return Err(arguments(arg.value.span, message));
+                }
+            },
+            None | Some("message" | "data") => values.push(output(chain, &arg.value)?),
+            Some(_) => {
+                let name = arg.name.clone().unwrap_or_else(|| op.name.clone());
+                return Err(unknown(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    codes::ARGUMENTS,
+                    "argument of `.log`",
+                    &name,
+                    ["level", "message", "data"],
+                ));
+            }
+        }
+    }
+    let input = chain.plan.clone();
+    chain.extend(StreamTap { input, kind: TapKind::Log { level }, values });
+    Ok(())
+}
+
+/// `.watermark(out_of_order: d, on: field)`
+fn watermark<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let refuse = |span: Span, message: String| {
+        error(SqlState::INVALID_OBJECT_DEFINITION, codes::WATERMARK, span, message)
+    };
+    if chain.watermark.is_some() {
+        return Err(refuse(op.span, "the stream already has a watermark".into()));
+    }
+    let (mut delay_us, mut on) = (0, None);
+    for arg in all_args(op)? {
+        match arg.name.as_ref().map(|n| n.name.as_str()) {
+            Some("out_of_order") | None => match constant(chain, &arg.value)? {
+                ScalarValue::IntervalMonthDayNano(Some(i)) if i.nanoseconds >= 0 => {
+                    delay_us = i.nanoseconds / 1000;
+                }
+                _ => {
+                    let message = "`out_of_order` is a duration such as `5s`, not negative";
+                    return Err(arguments(arg.value.span, message));
+                }
+            },
+            Some("on") => {
+                let ExprKind::Name(name) = &arg.value.kind else {
+                    return Err(arguments(arg.value.span, "`on` is the name of a field"));
+                };
+                let ident = Ident { name: name.clone(), span: arg.value.span };
+                let field = chain.row.fields.iter().find(|f| f.name == *name).ok_or_else(|| {
+                    let state = SqlState::UNDEFINED_COLUMN;
+                    unknown(state, codes::UNKNOWN_FIELD, "field", &ident, chain.row.names())
+                })?;
+                if field.ty != ColumnType::Timestamptz {
+                    let ty = field.ty.vpl_name();
+                    let message = format!("the watermark's field must be `timestamp`, not `{ty}`");
+                    return Err(super::problem::mismatch(arg.value.span, message));
+                }
+                on = Some(name.clone());
+            }
+            Some(_) => {
+                let name = arg.name.clone().unwrap_or_else(|| op.name.clone());
+                return Err(unknown(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    codes::ARGUMENTS,
+                    "argument of `.watermark`",
+                    &name,
+                    ["out_of_order", "on"],
+                ));
+            }
+        }
+    }
+    let declared = match on {
+        Some(name) => name,
+        None => {
+            let first = chain.row.fields.iter().find(|f| is_timestamp(&f.ty));
+            let field = first.filter(|f| f.ty == ColumnType::Timestamptz).ok_or_else(|| {
+                hint(
+                    refuse(
+                        op.span,
+                        "the watermark needs a `timestamp` field, there is none".into(),
+                    ),
+                    "without `.watermark` the time of arrival is the event time",
+                )
+            })?;
+            field.name.clone()
+        }
+    };
+    let column = Some(declared.clone());
+    chain.watermark = Some(Watermark { column, declared, delay_us, span: op.span });
+    Ok(())
+}
+
+fn on_error<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
+    let word = &one(op, "a policy")?.value;
+    let name = match &word.kind {
+        ExprKind::Name(name) | ExprKind::Str(name) => name.as_str(),
+        ExprKind::Null => "null",
+        _ => "",
+    };
+    let policy = OnError::parse(name).ok_or_else(|| {
+        let policies = OnError::NAMES.join(", ");
+        arguments(word.span, format!("the policy of `.on_error` is one of {policies}"))
+    })?;
+    chain.on_error = policy;
+    Ok(())
+}

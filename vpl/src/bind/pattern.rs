@@ -1,0 +1,223 @@
+//! Patterns are not built yet; what is wrong with one is said all the same, before that.
+
+use std::collections::BTreeMap;
+
+use auspex_plan::catalog::Column;
+use auspex_plan::diagnostic::{Diagnostic, SqlState};
+
+use super::chain::has_op;
+use super::declarations::Declarations;
+use super::problem::{error, hint, unknown, unsupported};
+use super::relations::Relations;
+use super::walk::walk;
+use crate::ast::{Arg, Expr, ExprKind, Ident, OpArgs, PatternExpr, PatternKind, Step, StreamDecl};
+use crate::codes;
+
+/// What can be found wrong with the pattern; at least that it is not available.
+pub(super) fn refuse(
+    program: &Declarations<'_>,
+    relations: &Relations<'_>,
+    decl: &StreamDecl,
+    pattern: &PatternExpr,
+) -> Vec<Diagnostic> {
+    let mut check = Check { program, steps: Vec::new(), problems: Vec::new() };
+    let mut steps = Vec::new();
+    collect(pattern, false, &mut steps);
+    for (step, negated) in &steps {
+        match relations.find(&step.event) {
+            Ok(found) => {
+                check.steps.push(Known { step, negated: *negated, columns: found.columns })
+            }
+            Err(problem) => check.problems.push(*problem),
+        }
+    }
+    if check.problems.is_empty() {
+        for at in 0..check.steps.len() {
+            check.condition(at);
+        }
+        check.operations(decl);
+    }
+    if let Some(not) = unlimited_absence(pattern)
+        && !has_op(&decl.ops, "within")
+    {
+        check.problems.push(*hint(
+            error(
+                SqlState::INVALID_OBJECT_DEFINITION,
+                codes::ABSENCE_WITHOUT_LIMIT,
+                not.span,
+                "a final `not` without a time limit never matches: the row could still come",
+            ),
+            "add `within 5m` behind it, or `.within(5m)` to the stream",
+        ));
+    }
+    if check.problems.is_empty() {
+        check.problems.push(*unsupported(pattern.span, "a pattern"));
+    }
+    check.problems
+}
+
+fn collect<'a>(pattern: &'a PatternExpr, negated: bool, steps: &mut Vec<(&'a Step, bool)>) {
+    match &pattern.kind {
+        PatternKind::Step(step) => steps.push((step, negated)),
+        PatternKind::Seq(parts) | PatternKind::And(parts) | PatternKind::Or(parts) => {
+            parts.iter().for_each(|p| collect(p, negated, steps));
+        }
+        PatternKind::Not { inner, .. } => collect(inner, true, steps),
+        PatternKind::Repeat { inner, .. } => collect(inner, negated, steps),
+    }
+}
+
+/// The negation at the end of the pattern that has no limit of its own.
+fn unlimited_absence(pattern: &PatternExpr) -> Option<&PatternExpr> {
+    match &pattern.kind {
+        PatternKind::Seq(parts) => parts.last().and_then(unlimited_absence),
+        PatternKind::Not { within: None, inner } => {
+            let limited = matches!(&inner.kind, PatternKind::Step(step) if step.within.is_some());
+            (!limited).then_some(pattern)
+        }
+        _ => None,
+    }
+}
+
+struct Known<'a> {
+    step: &'a Step,
+    negated: bool,
+    columns: Vec<Column>,
+}
+
+impl Known<'_> {
+    fn is(&self, word: &str) -> bool {
+        self.step.alias.as_ref().map_or(&self.step.event, |a| a).name == word
+            || self.step.event.name == word
+    }
+
+    fn names(&self) -> [&str; 2] {
+        let event = self.step.event.name.as_str();
+        [self.step.alias.as_ref().map_or(event, |a| a.name.as_str()), event]
+    }
+
+    fn has(&self, field: &str) -> bool {
+        self.columns.iter().any(|c| c.name == field)
+            || auspex_plan::relation::SYSTEM_COLUMNS.contains(&field)
+    }
+}
+
+struct Check<'a> {
+    program: &'a Declarations<'a>,
+    steps: Vec<Known<'a>>,
+    problems: Vec<Diagnostic>,
+}
+
+impl Check<'_> {
+    /// The condition of a step sees its own row and the steps before it.
+    fn condition(&mut self, at: usize) {
+        let step = self.steps[at].step;
+        let mut found = Vec::new();
+        for e in step.condition.iter().chain(&step.until) {
+            walk(e, &mut Vec::new(), &mut |e, locals| {
+                found.extend(self.name(e, locals, at + 1).map(|p| *p));
+            });
+        }
+        self.problems.extend(found);
+    }
+
+    /// Operations see all steps.
+    fn operations(&mut self, decl: &StreamDecl) {
+        let mut found = Vec::new();
+        let all = self.steps.len();
+        // Behind the first projection the aliases are gone: later operations see its fields.
+        for op in &decl.ops {
+            let args: &[Arg] = match &op.args {
+                OpArgs::Args(args) | OpArgs::Emit { args, .. } => args,
+                _ => continue,
+            };
+            if matches!(op.name.name.as_str(), "where" | "filter" | "emit" | "select") {
+                for arg in args {
+                    walk(&arg.value, &mut Vec::new(), &mut |e, locals| {
+                        if matches!(e.kind, ExprKind::Field { .. }) {
+                            found.extend(self.name(e, locals, all).map(|p| *p));
+                        }
+                    });
+                }
+            }
+            if !matches!(op.name.name.as_str(), "where" | "filter" | "within" | "not") {
+                if matches!(op.name.name.as_str(), "emit" | "select") {
+                    break;
+                }
+                // Aggregates and windows make fields of their own.
+                if matches!(
+                    op.name.name.as_str(),
+                    "trend_aggregate" | "forecast" | "aggregate" | "process"
+                ) {
+                    break;
+                }
+            }
+        }
+        self.problems.extend(found);
+    }
+
+    /// What is wrong with a name when the first `visible` steps can be seen.
+    fn name(&self, e: &Expr, locals: &[String], visible: usize) -> Option<Box<Diagnostic>> {
+        match &e.kind {
+            ExprKind::Field { base, name, .. } => {
+                let alias = match &base.kind {
+                    ExprKind::Name(alias) => Ident { name: alias.clone(), span: base.span },
+                    ExprKind::Index { base, .. } => match &base.kind {
+                        ExprKind::Name(alias) => Ident { name: alias.clone(), span: base.span },
+                        _ => return None,
+                    },
+                    _ => return None,
+                };
+                self.qualified(e, &alias, name, locals, visible)
+            }
+            _ => None,
+        }
+    }
+
+    fn qualified(
+        &self,
+        e: &Expr,
+        alias: &Ident,
+        field: &Ident,
+        locals: &[String],
+        visible: usize,
+    ) -> Option<Box<Diagnostic>> {
+        let word = alias.name.as_str();
+        if locals.iter().any(|l| l == word) || self.program.variables.contains_key(word) {
+            return None;
+        }
+        if let Some(step) = self.steps[..visible].iter().find(|s| s.is(word)) {
+            // `b.count` and its like are numbers of the step, not fields.
+            let of_step = step.step.quantifier.is_some() && field.name == "count";
+            if step.has(&field.name) || of_step || step.negated {
+                return None;
+            }
+            let known = step.columns.iter().map(|c| c.name.as_str());
+            let kind = format!("field of `{word}`");
+            let (state, code) = (SqlState::UNDEFINED_COLUMN, codes::UNKNOWN_FIELD);
+            return Some(unknown(state, code, &kind, field, known));
+        }
+        if self.steps[visible..].iter().any(|s| s.is(word)) {
+            return Some(hint(
+                error(
+                    SqlState::INVALID_COLUMN_REFERENCE,
+                    codes::LATER_STEP,
+                    e.span,
+                    format!("the condition refers to `{word}`, a later step"),
+                ),
+                format!("move the condition to the step `{word}`"),
+            ));
+        }
+        // A field of the row may be a map.
+        let fields: BTreeMap<&str, ()> = self.steps[..visible]
+            .iter()
+            .flat_map(|s| s.columns.iter().map(|c| (c.name.as_str(), ())))
+            .collect();
+        if fields.contains_key(word) {
+            return None;
+        }
+        let known = self.steps.iter().flat_map(|s| s.names());
+        let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_FIELD);
+        Some(unknown(state, code, "alias", alias, known))
+    }
+}

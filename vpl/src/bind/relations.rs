@@ -1,0 +1,97 @@
+//! What the names behind `=` of a stream mean: streams of the program and of the catalog.
+
+use std::collections::BTreeMap;
+
+use auspex_plan::catalog::{Catalog, Column, DEFAULT_SCHEMA, Object, ObjectId, arrow_schema};
+use auspex_plan::diagnostic::SqlState;
+use auspex_plan::relation::StreamRelation;
+
+use super::problem::{Result, error, hint, unknown, unsupported};
+use crate::ast::Ident;
+use crate::codes;
+
+/// A stream that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct Relation {
+    pub id: ObjectId,
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+impl Relation {
+    /// The leaf of a plan; with the system columns when they are needed.
+    pub(super) fn source(&self, system: bool) -> StreamRelation {
+        StreamRelation::new(self.id, self.name.clone(), &arrow_schema(&self.columns), system)
+    }
+
+    fn of(object: &Object) -> Option<Relation> {
+        let stream = object.stream()?;
+        Some(Relation {
+            id: object.id,
+            name: object.name.name.clone(),
+            columns: stream.columns.clone(),
+        })
+    }
+}
+
+/// Finds relations by name.
+pub(super) struct Relations<'a> {
+    pub catalog: &'a Catalog,
+    /// Where names are looked for before the default schema.
+    pub schema: &'a str,
+    /// Streams of the program bound so far, by name.
+    pub bound: BTreeMap<String, Relation>,
+    /// At server start: what the names meant when the query was created. Nothing else counts.
+    pub bindings: Option<&'a BTreeMap<String, ObjectId>>,
+    /// Names that the program declares, for suggestions and better errors.
+    pub declared: Vec<&'a str>,
+    /// Named patterns of the program.
+    pub patterns: Vec<&'a str>,
+}
+
+impl Relations<'_> {
+    /// The stream called `name`.
+    pub(super) fn find(&self, name: &Ident) -> Result<Relation> {
+        if let Some(bindings) = self.bindings {
+            let object = bindings.get(&name.name).and_then(|id| self.catalog.get(*id));
+            return object.and_then(Relation::of).ok_or_else(|| self.unknown(name));
+        }
+        if let Some(found) = self.bound.get(&name.name) {
+            return Ok(found.clone());
+        }
+        if self.patterns.contains(&name.name.as_str()) {
+            return Err(unsupported(name.span, "a stream of a named pattern"));
+        }
+        let object = self
+            .catalog
+            .resolve(self.schema, &name.name)
+            .or_else(|| self.catalog.resolve(DEFAULT_SCHEMA, &name.name));
+        match object {
+            None => Err(self.unknown(name)),
+            Some(o) if o.table().is_some() => Err(unsupported(
+                name.span,
+                format!("reading the table `{}` in a stream", name.name),
+            )),
+            Some(o) => Relation::of(o).ok_or_else(|| {
+                let message = format!("`{}` is a {}, not a stream", name.name, o.kind_name());
+                let state = SqlState::WRONG_OBJECT_TYPE;
+                error(state, codes::UNKNOWN_RELATION, name.span, message)
+            }),
+        }
+    }
+
+    fn unknown(&self, name: &Ident) -> Box<auspex_plan::Diagnostic> {
+        let known = self.declared.iter().copied().chain(
+            [self.schema, DEFAULT_SCHEMA]
+                .into_iter()
+                .flat_map(|s| self.catalog.in_schema(s))
+                .filter(|o| o.stream().is_some())
+                .map(|o| o.name.name.as_str()),
+        );
+        let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_RELATION);
+        hint(
+            unknown(state, code, "event type or stream", name, known),
+            format!("declare it: `event {}:` followed by its fields, `name: type`", name.name),
+        )
+    }
+}
