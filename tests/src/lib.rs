@@ -2,6 +2,7 @@
 //!
 //! Read `README.md` in this folder first: it explains the kinds of tests and their file formats.
 
+pub mod crash;
 pub mod files;
 pub mod server;
 pub mod sql;
