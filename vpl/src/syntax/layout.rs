@@ -31,13 +31,13 @@ const BLOCK_WORDS: &[&str] =
     &["event", "fn", "if", "elif", "else", "for", "while", "config"];
 
 /// Words that need something to their right: a value cannot end with them.
-const OPERATOR_WORDS: &[&str] = &[
+pub(crate) const OPERATOR_WORDS: &[&str] = &[
     "and", "or", "not", "in", "is", "if", "then", "else", "where", "as", "until", "within", "all",
     "by", "extends", "AND", "OR", "NOT", "xor",
 ];
 
 /// Words that go on with what stands before them.
-const CONTINUATION_WORDS: &[&str] = &[
+pub(crate) const CONTINUATION_WORDS: &[&str] = &[
     "and", "or", "in", "is", "then", "else", "elif", "where", "as", "until", "within", "filter",
     "partition", "by", "extends", "AND", "OR", "xor",
 ];
@@ -88,7 +88,7 @@ impl<'a> Code<'a> {
     }
 
     /// Whether tokens `i` and `i + 1` cannot belong to one statement: two values side by side.
-    fn side_by_side(&self, i: usize) -> bool {
+    pub(crate) fn side_by_side(&self, i: usize) -> bool {
         let (left, right) = (&self.tokens[i], &self.tokens[i + 1]);
         let ends = match left.kind {
             TokenKind::Word => !OPERATOR_WORDS.contains(&self.word(i)),
@@ -155,86 +155,118 @@ fn begins(code: Code<'_>, start: usize, i: usize, open: &[usize], block: bool, b
     }
 }
 
+/// One logical line of a statement with blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Its tokens.
+    pub(crate) tokens: Range<usize>,
+    /// How many blocks it stands in; the statement's first line stands in none.
+    pub(crate) depth: usize,
+}
+
+/// The lines of a statement with their depths. A statement without blocks is one line.
+///
+/// # Errors
+/// A line whose indentation fits no block around it, or a missing block, with the span in the
+/// text of `code`.
+pub(crate) fn lines(code: Code<'_>, statement: Range<usize>) -> Result<Vec<Line>, Diagnostic> {
+    let mut found = Vec::new();
+    // Columns of the open blocks; the statement itself is the first.
+    let mut columns = vec![code.tokens[statement.start].column];
+    let mut start = statement.start;
+    let mut bracket_depth = 0usize;
+    let blocks = code.has_block(statement.start);
+    for i in statement.clone() {
+        let token = &code.tokens[i];
+        if blocks && bracket_depth == 0 && i > statement.start {
+            let depth = columns.len() - 1;
+            if token.is(code.text, ";") && depth > 0 {
+                found.push(Line { tokens: start..i, depth });
+                start = i + 1;
+                continue;
+            }
+            if token.first_on_line && starts_line(code, start, i, &mut columns)? {
+                found.push(Line { tokens: start..i, depth });
+                start = i;
+            }
+        }
+        if token.opens(code.text) {
+            bracket_depth += 1;
+        } else if token.closes(code.text) {
+            bracket_depth = bracket_depth.saturating_sub(1);
+        }
+    }
+    found.push(Line { tokens: start..statement.end, depth: columns.len() - 1 });
+    found.retain(|line| line.tokens.start < line.tokens.end);
+    Ok(found)
+}
+
+/// Whether token `i`, the first of its text line, begins a logical line; opens and closes blocks.
+fn starts_line(
+    code: Code<'_>,
+    line_start: usize,
+    i: usize,
+    columns: &mut Vec<usize>,
+) -> Result<bool, Diagnostic> {
+    let token = &code.tokens[i];
+    let current = columns.last().copied().unwrap_or(0);
+    if code.word(i - 1) == ":" && code.has_block(line_start) {
+        if token.column <= current {
+            return Err(uneven(token, "an indented block is expected here"));
+        }
+        columns.push(token.column);
+        return Ok(true);
+    }
+    if token.column > current {
+        return Ok(false);
+    }
+    while columns.len() > 1 && columns.last().is_some_and(|c| *c > token.column) {
+        columns.pop();
+    }
+    if columns.last() != Some(&token.column) {
+        return Err(uneven(token, "the indentation of this line fits no block around it"));
+    }
+    Ok(true)
+}
+
 /// The statement's text for the grammar: comments blanked, blocks marked.
 pub(crate) fn lay_out(
     source: &Derived,
     code: Code<'_>,
     statement: Range<usize>,
 ) -> Result<Derived, Diagnostic> {
+    let lines = lines(code, statement).map_err(|mut d| {
+        d.span = d.span.map(|s| source.span(s.start, s.end));
+        d
+    })?;
     let mut writer = Writer { source, laid: Derived::empty(), at: 0 };
-    let tokens = &code.tokens[statement.clone()];
-    let blocks = code.has_block(statement.start);
-    // Columns of the open blocks; the statement itself is the first.
-    let mut columns = vec![tokens[0].column];
-    let mut line_start = statement.start;
-    let mut depth = 0usize;
-    for i in statement.clone() {
-        let token = &code.tokens[i];
-        if blocks && depth == 0 && i > statement.start {
-            if token.first_on_line {
-                let opens = code.word(i - 1) == ":" && code.has_block(line_start);
-                line_start = i;
-                line(source, &mut writer, &mut columns, token, opens, code.word(i))?;
-            } else if token.is(code.text, ";") && columns.len() > 1 {
-                writer.mark(token.span.start, SEPARATOR);
-                continue;
+    let mut depth = 0;
+    for line in lines {
+        let at = code.tokens[line.tokens.start].span.start;
+        let continues = matches!(code.word(line.tokens.start), "elif" | "else");
+        if line.depth > depth {
+            writer.mark(at, INDENT);
+        } else {
+            (line.depth..depth).for_each(|_| writer.mark(at, DEDENT));
+            if line.depth > 0 && !continues {
+                writer.mark(at, SEPARATOR);
             }
         }
-        if token.opens(code.text) {
-            depth += 1;
-        } else if token.closes(code.text) {
-            depth = depth.saturating_sub(1);
+        depth = line.depth;
+        for token in &code.tokens[line.tokens] {
+            writer.token(token);
         }
-        writer.token(token);
     }
-    let end = tokens[tokens.len() - 1].span.end;
-    for _ in 1..columns.len() {
-        writer.mark(end, DEDENT);
-    }
+    let end = writer.at;
+    (0..depth).for_each(|_| writer.mark(end, DEDENT));
     Ok(writer.laid)
 }
 
-/// Marks the beginning of one line of a statement with blocks.
-fn line(
-    source: &Derived,
-    writer: &mut Writer<'_>,
-    columns: &mut Vec<usize>,
-    token: &Token,
-    after_header: bool,
-    word: &str,
-) -> Result<(), Diagnostic> {
-    let current = columns.last().copied().unwrap_or(0);
-    let at = token.span.start;
-    if after_header {
-        if token.column <= current {
-            return Err(uneven(source, token, "an indented block is expected here"));
-        }
-        columns.push(token.column);
-        writer.mark(at, INDENT);
-        return Ok(());
-    }
-    if token.column > current {
-        return Ok(());
-    }
-    while columns.len() > 1 && columns.last().is_some_and(|c| *c > token.column) {
-        columns.pop();
-        writer.mark(at, DEDENT);
-    }
-    if columns.last() != Some(&token.column) {
-        let message = "the indentation of this line fits no block around it";
-        return Err(uneven(source, token, message));
-    }
-    if columns.len() > 1 && !matches!(word, "elif" | "else") {
-        writer.mark(at, SEPARATOR);
-    }
-    Ok(())
-}
-
-fn uneven(source: &Derived, token: &Token, message: &str) -> Diagnostic {
+fn uneven(token: &Token, message: &str) -> Diagnostic {
     Diagnostic::syntax(message)
         .code(codes::INDENTATION)
         .hint("all lines of a block begin in the same column, right of the line that opens it")
-        .at(source.span(token.span.start, token.span.end))
+        .at(token.span)
 }
 
 struct Writer<'a> {

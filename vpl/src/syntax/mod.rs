@@ -13,6 +13,8 @@ mod limits;
 mod source;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod properties;
 pub(crate) mod token;
 
 use auspex_plan::diagnostic::{Diagnostic, Span};

@@ -34,7 +34,7 @@ pub(crate) struct Token {
     pub(crate) span: Span,
     /// No other token but comments stands before it on its line.
     pub(crate) first_on_line: bool,
-    /// Characters before it on its line; of use when it is the first.
+    /// Blanks at the beginning of its line, in characters.
     pub(crate) column: usize,
 }
 
@@ -125,7 +125,7 @@ impl Lexer<'_> {
             kind,
             span: Span::new(start, start + length),
             first_on_line: self.fresh_line,
-            column: self.text[self.line_start..start].chars().count(),
+            column: indentation(&self.text[self.line_start..start]),
         });
         self.at += length;
         let token_text = &self.text[start..self.at];
@@ -244,6 +244,10 @@ impl Lexer<'_> {
 
 fn line_length(rest: &str) -> usize {
     rest.find('\n').map_or(rest, |n| &rest[..n]).trim_end_matches('\r').len()
+}
+
+fn indentation(line: &str) -> usize {
+    line.trim_start_matches('\u{feff}').chars().take_while(|c| matches!(c, ' ' | '\t')).count()
 }
 
 fn word_length(rest: &str) -> usize {
