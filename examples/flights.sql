@@ -47,9 +47,9 @@ CREATE STREAM trouble AS
     UNION ALL
     SELECT 'diverted' AS what, flight, route FROM diverted;
 
--- The first ten cancellations of long flights.
+-- The first five cancellations of long flights.
 CREATE STREAM first_long_cancelled AS
     SELECT ts, carrier, flight, dest, distance
     FROM flights
     WHERE dep_time IS NULL AND distance > 2000
-    LIMIT 10;
+    LIMIT 5;

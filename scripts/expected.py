@@ -21,7 +21,7 @@ for f in flights:
     if not f["dep_time"]:
         out["cancelled"].append([f["ts"], name, route])
         kinds.append("cancelled")
-        if int(f["distance"]) > 2000 and len(out["first_long_cancelled"]) < 10:
+        if int(f["distance"]) > 2000 and len(out["first_long_cancelled"]) < 5:
             out["first_long_cancelled"].append([f["ts"], f["carrier"], f["flight"], f["dest"], f["distance"]])
     if f["dep_time"] and not f["air_time"]:
         out["diverted"].append([f["ts"], name, route])
