@@ -404,14 +404,22 @@ impl<'a> Binder<'a> {
         Ok(value)
     }
 
-    /// The first of `values` that is not null.
+    /// The first of `values` that is not null: `CASE WHEN a IS NOT NULL THEN a .. ELSE z END`, which
+    /// is also what DataFusion makes of SQL's COALESCE.
     pub(super) fn coalesce(&mut self, values: Vec<(Value, Span)>, what: &str) -> Result<Value> {
         let ty = common_of(&values, what)?;
         let values = convert_all(values, &ty, what)?;
-        let parts: Vec<&Value> = values.iter().collect();
-        let args = values.iter().map(|v| v.expr.clone()).collect();
-        let first = datafusion::functions::core::coalesce().call(args);
-        Ok(Value::new(first, ty, &parts))
+        let Some((last, before)) = values.split_last() else { return Ok(Value::null()) };
+        if before.is_empty() {
+            return Ok(last.clone());
+        }
+        let size = 1 + last.size + before.iter().map(|v| 2 * v.size).sum::<usize>();
+        let branches = before
+            .iter()
+            .map(|v| (Box::new(v.expr.clone().is_not_null()), Box::new(v.expr.clone())))
+            .collect();
+        let expr = PlanExpr::Case(Case::new(None, branches, Some(Box::new(last.expr.clone()))));
+        Ok(Value { expr, ty: Some(ty), size })
     }
 
     fn contains(&mut self, operand: &'a Expr, container: &'a Expr, span: Span) -> Result<Value> {

@@ -91,9 +91,8 @@ impl Known<'_> {
             || self.step.event.name == word
     }
 
-    fn names(&self) -> [&str; 2] {
-        let event = self.step.event.name.as_str();
-        [self.step.alias.as_ref().map_or(event, |a| a.name.as_str()), event]
+    fn name(&self) -> &str {
+        &self.step.alias.as_ref().unwrap_or(&self.step.event).name
     }
 
     fn has(&self, field: &str) -> bool {
@@ -125,7 +124,6 @@ impl Check<'_> {
     fn operations(&mut self, decl: &StreamDecl) {
         let mut found = Vec::new();
         let all = self.steps.len();
-        // Behind the first projection the aliases are gone: later operations see its fields.
         for op in &decl.ops {
             let args: &[Arg] = match &op.args {
                 OpArgs::Args(args) | OpArgs::Emit { args, .. } => args,
@@ -140,17 +138,11 @@ impl Check<'_> {
                     });
                 }
             }
-            if !matches!(op.name.name.as_str(), "where" | "filter" | "within" | "not") {
-                if matches!(op.name.name.as_str(), "emit" | "select") {
-                    break;
-                }
-                // Aggregates and windows make fields of their own.
-                if matches!(
-                    op.name.name.as_str(),
-                    "trend_aggregate" | "forecast" | "aggregate" | "process"
-                ) {
-                    break;
-                }
+            // These make fields of their own, behind which the aliases are gone.
+            let projects =
+                ["emit", "select", "aggregate", "trend_aggregate", "forecast", "process"];
+            if projects.contains(&op.name.name.as_str()) {
+                break;
             }
         }
         self.problems.extend(found);
@@ -216,7 +208,7 @@ impl Check<'_> {
         if fields.contains_key(word) {
             return None;
         }
-        let known = self.steps.iter().flat_map(|s| s.names());
+        let known = self.steps.iter().map(Known::name);
         let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_FIELD);
         Some(unknown(state, code, "alias", alias, known))
     }
