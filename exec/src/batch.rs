@@ -180,3 +180,17 @@ pub fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {
             .collect::<Vec<_>>(),
     ))
 }
+
+/// Number of leading rows, of `rows` whose places never fall, with a place below `sequence`.
+pub(crate) fn rows_below(places: &Run, rows: usize, sequence: i64) -> usize {
+    let (mut low, mut high) = (0, rows);
+    while low < high {
+        let middle = low.midpoint(high);
+        if places.get(middle) < sequence {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

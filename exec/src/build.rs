@@ -246,7 +246,6 @@ impl Builder<'_> {
 
 fn relation(scan: &TableScan) -> Result<&StreamRelation> {
     scan.source
-        .as_any()
         .downcast_ref::<StreamRelation>()
         .ok_or_else(|| ExecError::Unsupported(format!("reading \"{}\"", scan.table_name)))
 }

@@ -18,7 +18,12 @@ pub mod json;
 pub mod operator;
 pub mod operators;
 mod optimize;
-//RT pub mod runtime;
+pub mod runtime;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use build::{BuildOptions, build};
@@ -26,6 +31,6 @@ pub use error::{ExecError, Result, RowFailure};
 pub use graph::{Graph, ScanSpec};
 pub use operator::{Input, Operator, Output, StateReader, StateWriter, Tap, Watermark};
 pub use optimize::optimize;
-//RT pub use runtime::{
-//RT     DeadLetter, QuerySpec, QueryState, QueryStatus, Runtime, RuntimeOptions, Waited,
-//RT };
+pub use runtime::{
+    DeadLetter, QuerySpec, QueryState, QueryStatus, Runtime, RuntimeOptions, Waited,
+};

@@ -77,7 +77,7 @@ impl Select {
         };
         match (&chosen, &self.projection) {
             (Chosen::None, _) => Ok(None),
-            (Chosen::All, None) => Ok(Some(batch.with_rows(batch.rows.with_schema(
+            (Chosen::All, None) => Ok(Some(batch.with_rows(batch.rows.clone().with_schema(
                 self.schema.clone(),
             )?))),
             (Chosen::All, Some(projection)) => {

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, rows_below};
 use crate::error::Result;
 use crate::operator::{Input, Operator, Output, Watermark};
 
@@ -30,7 +30,7 @@ impl Union {
                 let mut ripe = Vec::new();
                 for batch in std::mem::take(held) {
                     let len = batch.len();
-                    let cut = rows_below(&batch, sequence);
+                    let cut = rows_below(&batch.sequence, len, sequence);
                     if cut > 0 {
                         ripe.push(batch.slice(0, cut));
                     }
@@ -42,20 +42,6 @@ impl Union {
             })
             .collect()
     }
-}
-
-/// Number of leading rows of `batch` whose place is below `sequence`.
-fn rows_below(batch: &Batch, sequence: i64) -> usize {
-    let (mut low, mut high) = (0, batch.len());
-    while low < high {
-        let middle = low.midpoint(high);
-        if batch.sequence.get(middle) < sequence {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 impl Operator for Union {
@@ -98,7 +84,7 @@ impl Operator for Union {
                 rows[input] = 0;
                 range.start += 1;
             }
-            if !range.is_empty() {
+            if range.start < range.end {
                 heap.push(Reverse((batches[range.start].sequence.get(rows[input]), input)));
             }
         }
