@@ -149,24 +149,23 @@ impl Graph {
 impl Leaf {
     fn scan(&self, stream: StreamId, events: &EventBatch) -> Result<Batch> {
         let rows = events.len();
-        let columns = self
-            .columns
-            .iter()
-            .map(|column| match column {
-                ScanColumn::Own(index) => events
-                    .rows
-                    .columns()
-                    .get(*index)
-                    .cloned()
-                    .ok_or_else(|| ExecError::Plan(format!("stream {stream} lacks a column"))),
-                ScanColumn::Offset => {
-                    let offsets = Run::Sequence(events.offset as i64).to_values(rows);
-                    Ok(Arc::new(Int64Array::new(offsets, None)) as ArrayRef)
-                }
-                ScanColumn::Time => Ok(timestamps(&events.time, rows)),
-                ScanColumn::Ingested => Ok(timestamps(&events.ingested, rows)),
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let columns =
+            self.columns
+                .iter()
+                .map(|column| match column {
+                    ScanColumn::Own(index) => {
+                        events.rows.columns().get(*index).cloned().ok_or_else(|| {
+                            ExecError::Plan(format!("stream {stream} lacks a column"))
+                        })
+                    }
+                    ScanColumn::Offset => {
+                        let offsets = Run::Sequence(events.offset as i64).to_values(rows);
+                        Ok(Arc::new(Int64Array::new(offsets, None)) as ArrayRef)
+                    }
+                    ScanColumn::Time => Ok(timestamps(&events.time, rows)),
+                    ScanColumn::Ingested => Ok(timestamps(&events.ingested, rows)),
+                })
+                .collect::<Result<Vec<_>>>()?;
         let scanned = batch_of(self.schema.clone(), columns, rows)?;
         Ok(Batch::from_events(stream, EventBatch { rows: scanned, ..events.clone() }))
     }

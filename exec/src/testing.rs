@@ -40,7 +40,13 @@ pub(crate) fn scan(id: u32, schema: &Schema, system: bool) -> LogicalPlanBuilder
 pub(crate) fn query(plan: LogicalPlanBuilder, on_error: OnError) -> ContinuousQuery {
     let plan = analysed(plan.build().expect("a plan"));
     let plan = optimize(plan).expect("an optimised plan");
-    ContinuousQuery { plan, inputs: vec![], on_error, event_time: EventTime::Inherited, warnings: vec![] }
+    ContinuousQuery {
+        plan,
+        inputs: vec![],
+        on_error,
+        event_time: EventTime::Inherited,
+        warnings: vec![],
+    }
 }
 
 fn analysed(plan: LogicalPlan) -> LogicalPlan {

@@ -3,15 +3,17 @@
 use auspex_plan::OnError;
 use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap, TapKind};
 use auspex_storage::EventBatch;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, cast, col, lit, when};
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, cast, col, lit, when,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::error::ExecError;
+use crate::error::{ExecError, Result};
 use crate::operator::{Output, Watermark};
 use crate::testing::{events, query, rows, scan, schema, stream, text};
-use crate::{BuildOptions, build};
+use crate::{BuildOptions, Graph, ScanSpec, build};
 
 /// Rows of stream 1 for most cases.
 const ROWS: &str = "
@@ -26,7 +28,16 @@ const ROWS: &str = "
 /// What a plan makes of events of its inputs (in ascending order of streams), given at once.
 fn run(plan: LogicalPlanBuilder, on_error: OnError, inputs: Vec<Vec<EventBatch>>) -> Output {
     let mut graph = build(&query(plan, on_error), &BuildOptions::default()).expect("a graph");
-    graph.step(inputs, Watermark { sequence: i64::MAX }).expect("a step")
+    step(&mut graph, inputs, i64::MAX).expect("a step")
+}
+
+/// One step with whole rows, of which the graph gets the columns it reads.
+fn step(graph: &mut Graph, inputs: Vec<Vec<EventBatch>>, sequence: i64) -> Result<Output> {
+    let read = |(batches, spec): (Vec<EventBatch>, &ScanSpec)| {
+        batches.iter().map(|batch| batch.project(&spec.columns).expect("projected")).collect()
+    };
+    let inputs = inputs.into_iter().zip(graph.inputs()).map(read).collect();
+    graph.step(inputs, Watermark { sequence })
 }
 
 fn lines(output: &Output) -> Vec<String> {
@@ -48,7 +59,10 @@ fn project(exprs: Vec<Expr>) -> LogicalPlanBuilder {
     stream(1).project(exprs).expect("a projection")
 }
 
-fn extend(plan: LogicalPlanBuilder, node: impl FnOnce(LogicalPlan) -> Extension) -> LogicalPlanBuilder {
+fn extend(
+    plan: LogicalPlanBuilder,
+    node: impl FnOnce(LogicalPlan) -> Extension,
+) -> LogicalPlanBuilder {
     let input = plan.build().expect("a plan");
     LogicalPlanBuilder::from(LogicalPlan::Extension(node(input)))
 }
@@ -74,7 +88,11 @@ fn filter_keeps_rows_whose_condition_is_true() {
 fn projection_computes_columns() {
     check(
         filter(col("a").eq(lit(1i64)))
-            .project(vec![col("k"), (col("a") + col("b")).alias("c"), (col("v") * col("b")).alias("d")])
+            .project(vec![
+                col("k"),
+                (col("a") + col("b")).alias("c"),
+                (col("v") * col("b")).alias("d"),
+            ])
             .expect("a projection"),
         &["x 1 0.0", "x 6 7.5"],
     );
@@ -109,10 +127,7 @@ fn system_columns_can_be_read() {
 fn limit_counts_over_the_stream_or_per_key() {
     check(limit(stream(1), 2, vec![]), &["x 1 0 1.5", "y 2 1 2.5"]);
     check(limit(stream(1), 0, vec![]), &[]);
-    check(
-        limit(stream(1), 1, vec![col("k")]),
-        &["x 1 0 1.5", "y 2 1 2.5", "- 4 0 4.5"],
-    );
+    check(limit(stream(1), 1, vec![col("k")]), &["x 1 0 1.5", "y 2 1 2.5", "- 4 0 4.5"]);
 }
 
 #[test]
@@ -121,7 +136,10 @@ fn distinct_keeps_the_first_row_of_each_value() {
         distinct(stream(1), vec![col("k"), col("a")]),
         &["x 1 0 1.5", "y 2 1 2.5", "x 3 2 -", "- 4 0 4.5", "y - 4 5.5"],
     );
-    check(stream(1).project(vec![col("k")]).expect("a projection").distinct().expect("distinct"), &["x", "y", "-"]);
+    check(
+        stream(1).project(vec![col("k")]).expect("a projection").distinct().expect("distinct"),
+        &["x", "y", "-"],
+    );
 }
 
 #[test]
@@ -142,7 +160,10 @@ fn union_merges_by_place_then_branch() {
         .iter()
         .flat_map(|b| (0..b.len()).map(|i| b.sequence.get(i)).collect::<Vec<_>>())
         .collect();
-    assert_eq!(lines(&output), ["a 1 1 1.0", "b 1 1 1.0", "d 2 1 1.0", "e 2 1 1.0", "f 2 1 1.0", "c 1 1 1.0"]);
+    assert_eq!(
+        lines(&output),
+        ["a 1 1 1.0", "b 1 1 1.0", "d 2 1 1.0", "e 2 1 1.0", "f 2 1 1.0", "c 1 1 1.0"]
+    );
     assert_eq!(places, [0, 1, 1, 2, 3, 5]);
 }
 
@@ -189,7 +210,7 @@ fn failing_rows_follow_the_policy() {
         quotient(),
         OnError::DeadLetter,
         &good,
-        &["0: division by zero in Int64(10) / s1.b", "3: division by zero in Int64(10) / s1.b"],
+        &["0: division by zero in 10 / s1.b", "3: division by zero in 10 / s1.b"],
     );
     check_errors(quotient(), OnError::Skip, &good, &[]);
     check_errors(quotient(), OnError::Null, &["1 -", "2 10", "3 5", "4 -", "- 2", "1 2"], &[]);
@@ -203,7 +224,7 @@ fn failing_rows_follow_the_policy() {
 fn a_failing_row_stops_the_query_under_stop() {
     let plan = project(vec![(lit(10i64) / (col("b") - lit(2i64))).alias("q")]);
     let mut graph = build(&query(plan, OnError::Stop), &BuildOptions::default()).expect("a graph");
-    let error = graph.step(vec![vec![events(ROWS, 7, 20)]], Watermark { sequence: 100 });
+    let error = step(&mut graph, vec![vec![events(ROWS, 7, 20)]], 100);
     match error {
         Err(ExecError::Row(row)) => assert_eq!((row.stream, row.offset, row.sequence), (1, 9, 22)),
         other => panic!("{other:?}"),
@@ -293,8 +314,8 @@ fn everything() -> LogicalPlanBuilder {
 }
 
 fn random_rows() -> impl Strategy<Value = Vec<String>> {
-    let row = ("[xyz]", 0i64..4, 0i64..3, 0u8..3)
-        .prop_map(|(k, a, b, v)| format!("{k} {a} {b} {v}.5"));
+    let row =
+        ("[xyz]", 0i64..4, 0i64..3, 0u8..3).prop_map(|(k, a, b, v)| format!("{k} {a} {b} {v}.5"));
     proptest::collection::vec(row, 1..40)
 }
 
@@ -346,8 +367,7 @@ proptest! {
                 offsets[input] += 1;
                 if cut(place) || place + 1 == log.len() {
                     let inputs = std::mem::replace(&mut waiting, vec![vec![], vec![]]);
-                    let watermark = Watermark { sequence: place as i64 + 1 };
-                    outputs.push(graph.step(inputs, watermark).expect("a step"));
+                    outputs.push(step(&mut graph, inputs, place as i64 + 1).expect("a step"));
                     for (key, value) in graph.checkpoint().expect("a checkpoint") {
                         state.insert(key, value.expect("nothing is removed"));
                     }
@@ -394,7 +414,9 @@ proptest! {
 fn comparison_kernels_cover_every_length_and_nulls() {
     for len in [0usize, 1, 7, 63, 64, 65, 130] {
         let text: Vec<String> = (0..len)
-            .map(|i| if i % 11 == 3 { "x 1 1 -".into() } else { format!("x {} 1 {}", i % 5, i % 7) })
+            .map(
+                |i| if i % 11 == 3 { "x 1 1 -".into() } else { format!("x {} 1 {}", i % 5, i % 7) },
+            )
             .collect();
         let input = rows(&text.join("\n"));
         let expected = (0..len).filter(|i| i % 11 != 3 && i % 7 > 3).count();

@@ -29,9 +29,7 @@ pub(super) fn make_checked(
                         binary.clone().with_fail_on_overflow(true),
                     )));
                 }
-                Operator::Divide | Operator::Modulo
-                    if node.data_type(schema)?.is_floating() =>
-                {
+                Operator::Divide | Operator::Modulo if node.data_type(schema)?.is_floating() => {
                     return Ok(Transformed::yes(Arc::new(FloatDivision {
                         left: Arc::clone(binary.left()),
                         right: Arc::clone(binary.right()),
@@ -192,12 +190,9 @@ impl PhysicalExpr for CheckedNegative {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         Ok(match self.arg.evaluate(batch)? {
             ColumnarValue::Array(array) => ColumnarValue::Array(neg(&array)?),
-            ColumnarValue::Scalar(scalar) => {
-                ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(
-                    &neg(&scalar.to_array()?)?,
-                    0,
-                )?)
-            }
+            ColumnarValue::Scalar(scalar) => ColumnarValue::Scalar(
+                datafusion::common::ScalarValue::try_from_array(&neg(&scalar.to_array()?)?, 0)?,
+            ),
         })
     }
 

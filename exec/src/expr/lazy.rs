@@ -86,8 +86,7 @@ impl PhysicalExpr for Lazy {
         let open = BooleanArray::from(undecided(left, self.and));
         let right = self.right.evaluate_selection(batch, &open)?.into_array(rows)?;
         let right = right.as_boolean();
-        let result =
-            if self.and { and_kleene(left, right)? } else { or_kleene(left, right)? };
+        let result = if self.and { and_kleene(left, right)? } else { or_kleene(left, right)? };
         Ok(ColumnarValue::Array(Arc::new(result)))
     }
 

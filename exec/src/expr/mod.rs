@@ -173,4 +173,3 @@ pub fn reason(error: &DataFusionError, text: &str) -> String {
     };
     format!("{what} in {text}")
 }
-

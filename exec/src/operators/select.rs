@@ -77,9 +77,9 @@ impl Select {
         };
         match (&chosen, &self.projection) {
             (Chosen::None, _) => Ok(None),
-            (Chosen::All, None) => Ok(Some(batch.with_rows(batch.rows.clone().with_schema(
-                self.schema.clone(),
-            )?))),
+            (Chosen::All, None) => {
+                Ok(Some(batch.with_rows(batch.rows.clone().with_schema(self.schema.clone())?)))
+            }
             (Chosen::All, Some(projection)) => {
                 let columns = evaluate_all(&projection.columns, &batch.rows)?;
                 Ok(Some(batch.with_rows(self.batch_of(columns, rows)?)))
@@ -99,15 +99,18 @@ impl Select {
         }
     }
 
-    fn batch_of(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, DataFusionError> {
+    fn batch_of(
+        &self,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+    ) -> Result<RecordBatch, DataFusionError> {
         batch_of(self.schema.clone(), columns, rows).map_err(external)
     }
 
     /// The outcome for a single row, failing operations being null.
     fn evaluate_nulling(&self, row: &Batch) -> Result<Option<Batch>> {
         if let Some(condition) = &self.condition
-            && evaluate_nulling(&condition.physical, &row.rows)?
-                != ScalarValue::Boolean(Some(true))
+            && evaluate_nulling(&condition.physical, &row.rows)? != ScalarValue::Boolean(Some(true))
         {
             return Ok(None);
         }
@@ -144,8 +147,7 @@ impl Projection {
         let mut needed: Vec<usize> = columns.iter().flat_map(Compiled::columns).collect();
         needed.sort_unstable();
         needed.dedup();
-        let narrow =
-            columns.iter().map(|c| c.over_columns(&needed)).collect::<Result<Vec<_>>>()?;
+        let narrow = columns.iter().map(|c| c.over_columns(&needed)).collect::<Result<Vec<_>>>()?;
         Ok(Projection { columns, needed, narrow })
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! With workers, tasks run on the runtime's own threads and are woken by the store. Without, the
 //! caller drives everything with [`Runtime::run_until_idle`], on its own thread and in a fixed
-//! order; both give the same rows with the same offsets.
+//! order (and not on an asynchronous task, since it waits for the store); both give the same rows with the same offsets.
 
 mod dead_letter;
 mod feed;
@@ -133,11 +133,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When threads cannot be started.
-    pub fn with_tap(
-        store: SharedStore,
-        options: RuntimeOptions,
-        tap: TapSink,
-    ) -> Result<Runtime> {
+    pub fn with_tap(store: SharedStore, options: RuntimeOptions, tap: TapSink) -> Result<Runtime> {
         let workers = match options.workers {
             0 => None,
             n => Some(
@@ -180,8 +176,7 @@ impl Runtime {
             Some(workers) => {
                 let (commands, received) = mpsc::unbounded_channel();
                 let store = Arc::clone(&self.store);
-                let task =
-                    workers.spawn(task::run(query, store, received, self.changes.clone()));
+                let task = workers.spawn(task::run(query, store, received, self.changes.clone()));
                 Drive::Worker { commands, task }
             }
         };
@@ -303,8 +298,7 @@ impl Runtime {
         loop {
             changes.mark_unchanged();
             head.mark_unchanged();
-            if self.store.head(stream)?.complete >= sequence || !self.lock().contains_key(&stream)
-            {
+            if self.store.head(stream)?.complete >= sequence || !self.lock().contains_key(&stream) {
                 return Ok(Waited::Complete);
             }
             if let Some(standing) = self.stalled(stream) {
@@ -375,7 +369,7 @@ impl Runtime {
             }
             let mut query = lock_query(&query);
             let turn = query.turn();
-            let settled = futures::executor::block_on(query.settled());
+            let settled = query.settle();
             match turn.and_then(|turn| settled.map(|()| turn)) {
                 Ok(Turn::Idle) => {}
                 Ok(Turn::Progress | Turn::Full | Turn::Settle) => progress = true,
@@ -429,7 +423,7 @@ fn lock_query(query: &Mutex<Query>) -> MutexGuard<'_, Query> {
 fn flush_now(query: &Arc<Mutex<Query>>) -> Result<()> {
     let mut query = lock_query(query);
     query.flush()?;
-    futures::executor::block_on(query.settled())
+    query.settle()
 }
 
 fn write_tap(tap: &Tap) {

@@ -280,11 +280,8 @@ impl Query {
         if reach <= self.position.frontier {
             return Ok(false);
         }
-        let inputs = self
-            .feeds
-            .iter_mut()
-            .map(|feed| feed.take_below(reach))
-            .collect::<Result<Vec<_>>>()?;
+        let inputs =
+            self.feeds.iter_mut().map(|feed| feed.take_below(reach)).collect::<Result<Vec<_>>>()?;
         let rows_in: usize = inputs.iter().flatten().map(|batch| batch.len()).sum();
         if rows_in > 0 {
             let watermark = Watermark { sequence: reach };
@@ -411,6 +408,10 @@ impl Query {
     /// The oldest transaction on its way has come to an end.
     fn done(&mut self, result: Result<(), StorageError>, frontier: i64) -> Result<()> {
         self.in_flight.pop_front();
+        self.ended(result, frontier)
+    }
+
+    fn ended(&mut self, result: Result<(), StorageError>, frontier: i64) -> Result<()> {
         if let Err(error) = result {
             // What follows it cannot have been applied either: it would leave a gap.
             self.in_flight.clear();
@@ -441,6 +442,17 @@ impl Query {
     pub(super) async fn settled(&mut self) -> Result<()> {
         while !self.in_flight.is_empty() {
             self.oldest_done().await?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// [`Query::settled`] on this thread, which must not run asynchronous tasks.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.reap()?;
+        while let Some((pending, frontier)) = self.in_flight.pop_front() {
+            let result = pending.wait();
+            self.ended(result.map(|_| ()), frontier)?;
         }
         self.publish();
         Ok(())
