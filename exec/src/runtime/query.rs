@@ -388,6 +388,8 @@ impl Query {
     }
 
     fn complete(&self, frontier: i64) -> Result<()> {
+        // Who waits for the rows may look at the status next.
+        self.publish();
         Ok(self.store.set_complete(self.spec.id, frontier.max(0) as u64)?)
     }
 
