@@ -88,7 +88,11 @@ impl Formatter<'_> {
     }
 
     /// A top-level loop: its header and the statements of its body.
-    fn repetition(&mut self, statement: Range<usize>, indent: usize) -> Result<(), Vec<Diagnostic>> {
+    fn repetition(
+        &mut self,
+        statement: Range<usize>,
+        indent: usize,
+    ) -> Result<(), Vec<Diagnostic>> {
         let colon = self.colon(&statement);
         self.row(statement.start..colon + 1, indent);
         self.placeholders.push(self.word(statement.start + 1).to_string());
@@ -101,8 +105,10 @@ impl Formatter<'_> {
     fn line(&mut self, line: Range<usize>, indent: usize, depth: usize) {
         let at = indent + depth * STEP;
         let code = Code { text: self.text, tokens: self.tokens };
-        let config_in_braces = self.word(line.start) == "config" && self.word(line.start + 1) != ":";
-        let header = code.has_block(line.start) && !config_in_braces && self.is_header(&line, depth);
+        let config_in_braces =
+            self.word(line.start) == "config" && self.word(line.start + 1) != ":";
+        let header =
+            code.has_block(line.start) && !config_in_braces && self.is_header(&line, depth);
         if !header {
             return self.row(line, at);
         }
@@ -226,4 +232,4 @@ impl Formatter<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

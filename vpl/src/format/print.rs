@@ -60,7 +60,8 @@ impl Printer {
         // Arrows directly behind the source stay beside it when there is room.
         let first_op = starts.iter().position(|s| !is_word(nodes.get(*s), "->"));
         let head = first_op.map_or(nodes.len(), |i| starts[i]);
-        let head_fits = flat(&nodes[..head], "").is_some_and(|t| indent + t.chars().count() <= WIDTH);
+        let head_fits =
+            flat(&nodes[..head], "").is_some_and(|t| indent + t.chars().count() <= WIDTH);
         let mut begin = 0;
         for start in starts.into_iter().filter(|s| !head_fits || *s >= head) {
             self.row(&nodes[begin..start], if begin > 0 { indent + STEP } else { indent }, "");
@@ -165,7 +166,9 @@ impl Printer {
 /// Where the operations and arrows of a chain begin.
 fn segments(nodes: &[Node]) -> Vec<usize> {
     let group = |i: usize| matches!(nodes.get(i), Some(Node::Group(g)) if g.open == "(");
-    let op = |i: usize| group(i + 2) || (is_word(nodes.get(i + 1), "emit") && is_word(nodes.get(i + 2), "as"));
+    let op = |i: usize| {
+        group(i + 2) || (is_word(nodes.get(i + 1), "emit") && is_word(nodes.get(i + 2), "as"))
+    };
     let starts = |i: usize| is_word(nodes.get(i), "->") || (is_word(nodes.get(i), ".") && op(i));
     (1..nodes.len())
         .filter(|i| starts(*i))
@@ -255,7 +258,9 @@ fn gap(nodes: &[Node], i: usize, bracket: &str) -> bool {
     let (a, b) = (&nodes[i - 1], &nodes[i]);
     match (a, b) {
         (Node::Comment(_), _) | (_, Node::Comment(_)) => true,
-        (_, Node::Token(atom)) if atom.kind == TokenKind::Punct => gap_before(nodes, i, &atom.text, bracket),
+        (_, Node::Token(atom)) if atom.kind == TokenKind::Punct => {
+            gap_before(nodes, i, &atom.text, bracket)
+        }
         (_, Node::Group(group)) => gap_before_group(nodes, i, group, bracket),
         _ => gap_after(nodes, i - 1, bracket),
     }
@@ -302,8 +307,7 @@ fn gap_before_group(nodes: &[Node], i: usize, group: &Group, bracket: &str) -> b
                 "return" | "match" | "elif" | "while" => true,
                 _ => OPERATOR_WORDS.contains(&word) && word != "all",
             };
-            let declaration = i == 2
-                && (is_word(nodes.first(), "context"))
+            let declaration = i == 2 && (is_word(nodes.first(), "context"))
                 || is_word(nodes.first(), "connector");
             !member && (clause || declaration)
         }
@@ -328,7 +332,8 @@ fn is_quantifier(nodes: &[Node], i: usize) -> bool {
 
 /// A `>` that closes `Stream<`.
 fn closes_angle(nodes: &[Node], i: usize) -> bool {
-    let opens = |n: usize| n > 0 && is_word(nodes.get(n), "<") && is_word(nodes.get(n - 1), "Stream");
+    let opens =
+        |n: usize| n > 0 && is_word(nodes.get(n), "<") && is_word(nodes.get(n - 1), "Stream");
     let opened = (0..i).filter(|n| opens(*n)).count();
     let closed: usize = (0..i)
         .map(|n| match nodes.get(n) {

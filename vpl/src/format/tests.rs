@@ -20,7 +20,7 @@ fn meaning(text: &str) -> String {
     meaning + rest
 }
 
-fn check_same_and_stable(text: &str) {
+pub(crate) fn check_same_and_stable(text: &str) {
     let formatted = format(text).unwrap();
     assert_eq!(meaning(&formatted), meaning(text), "meaning changed:\n{text}\n---\n{formatted}");
     assert_eq!(format(&formatted).unwrap(), formatted, "not stable:\n{text}\n---\n{formatted}");
@@ -102,7 +102,7 @@ fn disturb(text: &str, choices: &[u8]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn blanks_and_comments_change_neither_meaning_nor_stability(

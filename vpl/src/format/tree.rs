@@ -84,7 +84,12 @@ impl Group {
 
 /// Builds the row of the tokens `range` (comments included). In the body of a top-level loop,
 /// `placeholders` are its variables: tokens that touch `{v}` stay together.
-pub(super) fn row(text: &str, tokens: &[Token], range: Range<usize>, placeholders: &[String]) -> Vec<Node> {
+pub(super) fn row(
+    text: &str,
+    tokens: &[Token],
+    range: Range<usize>,
+    placeholders: &[String],
+) -> Vec<Node> {
     let mut reader = Reader { text, tokens, at: range.start, end: range.end, placeholders };
     let mut nodes = Vec::new();
     // Outside of brackets commas are ordinary tokens of the row.
@@ -147,8 +152,7 @@ impl Reader<'_> {
         let mut group = Group { open, items: Vec::new(), commas: false };
         loop {
             let mut item = self.item();
-            let comma =
-                matches!(item.nodes.last(), Some(Node::Token(atom)) if atom.text == ",");
+            let comma = matches!(item.nodes.last(), Some(Node::Token(atom)) if atom.text == ",");
             if comma {
                 item.nodes.pop();
                 group.commas = true;
@@ -192,7 +196,9 @@ impl Reader<'_> {
             if self.is_placeholder(at) {
                 found = true;
                 at += 3;
-            } else if self.tokens[at].kind == TokenKind::Word || self.tokens[at].kind == TokenKind::Number {
+            } else if self.tokens[at].kind == TokenKind::Word
+                || self.tokens[at].kind == TokenKind::Number
+            {
                 at += 1;
             } else {
                 break;

@@ -30,8 +30,13 @@ pub(super) fn first_word(code: Code<'_>) -> Result<(), Diagnostic> {
         _ if token.kind == TokenKind::Word => {
             match did_you_mean(word, DECLARATIONS.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if SQL.contains(&word.to_ascii_uppercase().as_str()) => {
+                    "SQL statements cannot stand in a VPL program".into()
+                }
                 None if code.word(1) == "=" => {
-                    format!("declare a variable with `let {word} = ..`, a stream with `stream {word} = ..`")
+                    format!(
+                        "declare a variable with `let {word} = ..`, a stream with `stream {word} = ..`"
+                    )
                 }
                 None => stray_hint(),
             }
@@ -40,6 +45,9 @@ pub(super) fn first_word(code: Code<'_>) -> Result<(), Diagnostic> {
     };
     Err(error.hint(hint))
 }
+
+/// First words of SQL statements that find their way into programs.
+const SQL: &[&str] = &["SELECT", "CREATE", "INSERT", "UPDATE", "DELETE", "DROP", "WITH", "COPY"];
 
 fn stray_hint() -> String {
     "a condition belongs into an operation such as `.where(..)` of a stream".into()
@@ -63,7 +71,9 @@ fn event(code: Code<'_>) -> Result<(), Diagnostic> {
             for (i, token) in inside.iter().enumerate() {
                 if inside.get(i + 1).is_some_and(|t| t.is(code.text, ":")) {
                     fields.push_str("\n    ");
-                } else if token.is(code.text, ",") || (i + 1 == inside.len() && code.word(after + 1 + i) == "}") {
+                } else if token.is(code.text, ",")
+                    || (i + 1 == inside.len() && code.word(after + 1 + i) == "}")
+                {
                     continue;
                 }
                 fields.push_str(token.text(code.text));
@@ -114,15 +124,7 @@ pub(super) fn refusal(laid: &Derived, error: &Error<Rule>) -> Diagnostic {
             }
         }
     }
-    // The grammar does not name punctuation, but where a value may end so may a bracket.
-    let close = open_bracket(&laid.text[..at]).map(|b| format!("`,` or `{b}`"));
-    if expected.contains(&"an operator") {
-        // An operator fits after any value: it is worth saying only when little else fits.
-        if expected.len() > 3 || close.is_some() {
-            expected.retain(|e| *e != "an operator");
-        }
-        expected.extend(close.as_deref());
-    }
+    thin_out(&mut expected);
     let expected = enumeration(&expected);
     let message = if expected.is_empty() {
         format!("unexpected {found}")
@@ -133,6 +135,25 @@ pub(super) fn refusal(laid: &Derived, error: &Error<Rule>) -> Diagnostic {
     match hint(&laid.text, at) {
         Some(hint) => diagnostic.hint(hint),
         None => diagnostic,
+    }
+}
+
+/// Leaves the likely expectations: an operator, an index or a call fits after every value, and an
+/// expression may begin with many things.
+fn thin_out(expected: &mut Vec<&str>) {
+    let has = |words: &[&str]| expected.iter().any(|e| words.contains(e));
+    let closes = has(&["`,`", "`)`", "`]`", "`}`"]);
+    let value = has(&["an operator"]) || closes;
+    let expression = has(&["an expression"]);
+    expected.retain(|e| match *e {
+        "an operator" => !closes,
+        "`[`" | "`=>`" => !value && !expression,
+        "`(`" | "`{`" => !closes && !expression,
+        "the name of an event type or stream" => !expression,
+        _ => true,
+    });
+    if expected.len() > 3 {
+        expected.retain(|e| *e != "an operator");
     }
 }
 
@@ -159,21 +180,6 @@ fn found(laid: &Derived, at: usize) -> (Span, String) {
             (laid.span(start, start + length), shown(text))
         }
     }
-}
-
-/// The closing partner of the innermost bracket that is open at the end of `text`.
-fn open_bracket(text: &str) -> Option<&'static str> {
-    let mut open = Vec::new();
-    for token in tokenize(text).0 {
-        match token.text(text) {
-            "(" => open.push(")"),
-            "[" => open.push("]"),
-            "{" => open.push("}"),
-            ")" | "]" | "}" => drop(open.pop()),
-            _ => {}
-        }
-    }
-    open.last().copied()
 }
 
 fn shown(text: &str) -> String {
@@ -232,32 +238,119 @@ fn hint(text: &str, at: usize) -> Option<String> {
 fn words(rule: Rule) -> Option<&'static str> {
     Some(match rule {
         Rule::EOI => "the end of the statement",
-        Rule::name | Rule::emit_name | Rule::not_name | Rule::order_name | Rule::fork_name
-        | Rule::pattern_name | Rule::arg_name | Rule::map_key | Rule::extends => "a name",
-        Rule::ident | Rule::step | Rule::all | Rule::all_word | Rule::seq_call
-        | Rule::pattern_group | Rule::pattern_unary | Rule::pattern_chain
-        | Rule::pattern_and_expr | Rule::pattern_or_expr | Rule::pattern_xor_expr
-        | Rule::negation | Rule::pattern_not | Rule::kw_seq | Rule::source | Rule::input
-        | Rule::labelled | Rule::merge_source | Rule::join_source | Rule::sequence_source
-        | Rule::timer_source | Rule::kw_merge | Rule::kw_join | Rule::kw_sequence
+        Rule::name
+        | Rule::emit_name
+        | Rule::not_name
+        | Rule::order_name
+        | Rule::fork_name
+        | Rule::pattern_name
+        | Rule::arg_name
+        | Rule::map_key
+        | Rule::extends => "a name",
+        Rule::ident
+        | Rule::step
+        | Rule::all
+        | Rule::all_word
+        | Rule::seq_call
+        | Rule::pattern_group
+        | Rule::pattern_unary
+        | Rule::pattern_chain
+        | Rule::pattern_and_expr
+        | Rule::pattern_or_expr
+        | Rule::pattern_xor_expr
+        | Rule::negation
+        | Rule::pattern_not
+        | Rule::kw_seq
+        | Rule::source
+        | Rule::input
+        | Rule::labelled
+        | Rule::merge_source
+        | Rule::join_source
+        | Rule::sequence_source
+        | Rule::timer_source
+        | Rule::kw_merge
+        | Rule::kw_join
+        | Rule::kw_sequence
         | Rule::kw_timer => "the name of an event type or stream",
-        Rule::type_expr | Rule::array_type | Rule::map_type | Rule::tuple_type
+        Rule::type_expr
+        | Rule::array_type
+        | Rule::map_type
+        | Rule::tuple_type
         | Rule::stream_type => "a type",
-        Rule::op | Rule::call_op | Rule::emit_op | Rule::order_op | Rule::not_op | Rule::fork_op
+        Rule::op
+        | Rule::call_op
+        | Rule::emit_op
+        | Rule::order_op
+        | Rule::not_op
+        | Rule::fork_op
         | Rule::pattern_op => "an operation such as `.where(..)`",
-        Rule::arrow => "`->`",
-        Rule::expr | Rule::cond | Rule::closed_cond | Rule::literal | Rule::number
-        | Rule::string | Rule::boolean | Rule::null | Rule::timestamp | Rule::paren
-        | Rule::array | Rule::map | Rule::call | Rule::if_expr | Rule::cond_if
-        | Rule::match_expr | Rule::lambda | Rule::lambda_head | Rule::lambda_block
-        | Rule::negative | Rule::negate | Rule::complement | Rule::args | Rule::arg
-        | Rule::limit | Rule::order_key => "an expression",
-        Rule::range | Rule::range_inclusive | Rule::power | Rule::multiply | Rule::divide
-        | Rule::modulo | Rule::add | Rule::subtract | Rule::shift_left | Rule::shift_right
-        | Rule::equal | Rule::not_equal | Rule::less | Rule::less_equal | Rule::greater
-        | Rule::greater_equal | Rule::coalesce | Rule::bit_and | Rule::bit_or | Rule::bit_xor
-        | Rule::logical_and | Rule::logical_or | Rule::not_in | Rule::is_in | Rule::is_null
-        | Rule::kw_is | Rule::kw_in | Rule::kw_and | Rule::kw_or => "an operator",
+        Rule::expr
+        | Rule::cond
+        | Rule::closed_cond
+        | Rule::literal
+        | Rule::number
+        | Rule::string
+        | Rule::boolean
+        | Rule::null
+        | Rule::timestamp
+        | Rule::paren
+        | Rule::array
+        | Rule::map
+        | Rule::call
+        | Rule::if_expr
+        | Rule::cond_if
+        | Rule::match_expr
+        | Rule::lambda
+        | Rule::lambda_head
+        | Rule::lambda_block
+        | Rule::negative
+        | Rule::negate
+        | Rule::complement
+        | Rule::args
+        | Rule::arg
+        | Rule::limit
+        | Rule::order_key => "an expression",
+        Rule::lp => "`(`",
+        Rule::rp => "`)`",
+        Rule::lb => "`[`",
+        Rule::rb => "`]`",
+        Rule::lc => "`{`",
+        Rule::rc => "`}`",
+        Rule::comma => "`,`",
+        Rule::col | Rule::colon => "`:`",
+        Rule::eq => "`=`",
+        Rule::becomes => "`:=`",
+        Rule::gives => "`=>`",
+        Rule::to | Rule::arrow => "`->`",
+        Rule::range
+        | Rule::range_inclusive
+        | Rule::power
+        | Rule::multiply
+        | Rule::divide
+        | Rule::modulo
+        | Rule::add
+        | Rule::subtract
+        | Rule::shift_left
+        | Rule::shift_right
+        | Rule::equal
+        | Rule::not_equal
+        | Rule::less
+        | Rule::less_equal
+        | Rule::greater
+        | Rule::greater_equal
+        | Rule::coalesce
+        | Rule::bit_and
+        | Rule::bit_or
+        | Rule::bit_xor
+        | Rule::logical_and
+        | Rule::logical_or
+        | Rule::not_in
+        | Rule::is_in
+        | Rule::is_null
+        | Rule::kw_is
+        | Rule::kw_in
+        | Rule::kw_and
+        | Rule::kw_or => "an operator",
         Rule::where_open | Rule::where_closed | Rule::kw_where => "`where`",
         Rule::alias | Rule::kw_as | Rule::emit_type => "`as`",
         Rule::until | Rule::until_closed | Rule::kw_until => "`until`",
@@ -268,9 +361,17 @@ fn words(rule: Rule) -> Option<&'static str> {
         Rule::kw_else => "`else`",
         Rule::kw_null => "`null`",
         Rule::field => "a field `name: type`",
-        Rule::block | Rule::local | Rule::binding | Rule::assign | Rule::if_local
-        | Rule::for_local | Rule::while_local | Rule::return_local | Rule::emit_local
-        | Rule::break_local | Rule::continue_local => "a statement",
+        Rule::block
+        | Rule::local
+        | Rule::binding
+        | Rule::assign
+        | Rule::if_local
+        | Rule::for_local
+        | Rule::while_local
+        | Rule::return_local
+        | Rule::emit_local
+        | Rule::break_local
+        | Rule::continue_local => "a statement",
         Rule::elif_branch | Rule::else_branch => "`elif` or `else`",
         Rule::param | Rule::params => "a parameter",
         Rule::config_entry => "a setting `name: value`",

@@ -22,13 +22,23 @@ pub(crate) const DEDENT: &str = "\u{3}";
 
 /// Words that begin a declaration.
 pub(crate) const DECLARATIONS: &[&str] = &[
-    "event", "stream", "let", "var", "const", "fn", "pattern", "type", "context", "connector",
-    "config", "import", "for",
+    "event",
+    "stream",
+    "let",
+    "var",
+    "const",
+    "fn",
+    "pattern",
+    "type",
+    "context",
+    "connector",
+    "config",
+    "import",
+    "for",
 ];
 
 /// Words after which a line ending in `:` opens a block.
-const BLOCK_WORDS: &[&str] =
-    &["event", "fn", "if", "elif", "else", "for", "while", "config"];
+const BLOCK_WORDS: &[&str] = &["event", "fn", "if", "elif", "else", "for", "while", "config"];
 
 /// Words that need something to their right: a value cannot end with them.
 pub(crate) const OPERATOR_WORDS: &[&str] = &[
@@ -38,8 +48,24 @@ pub(crate) const OPERATOR_WORDS: &[&str] = &[
 
 /// Words that go on with what stands before them.
 pub(crate) const CONTINUATION_WORDS: &[&str] = &[
-    "and", "or", "in", "is", "then", "else", "elif", "where", "as", "until", "within", "filter",
-    "partition", "by", "extends", "AND", "OR", "xor",
+    "and",
+    "or",
+    "in",
+    "is",
+    "then",
+    "else",
+    "elif",
+    "where",
+    "as",
+    "until",
+    "within",
+    "filter",
+    "partition",
+    "by",
+    "extends",
+    "AND",
+    "OR",
+    "xor",
 ];
 
 /// A program's code tokens (no comments) with its text.
@@ -137,7 +163,14 @@ pub(crate) fn statements(code: Code<'_>) -> Vec<Range<usize>> {
 }
 
 /// Whether the line that begins with token `i` begins a new statement.
-fn begins(code: Code<'_>, start: usize, i: usize, open: &[usize], block: bool, base: usize) -> bool {
+fn begins(
+    code: Code<'_>,
+    start: usize,
+    i: usize,
+    open: &[usize],
+    block: bool,
+    base: usize,
+) -> bool {
     let token = &code.tokens[i];
     if block && token.column > base {
         return false;
@@ -149,8 +182,7 @@ fn begins(code: Code<'_>, start: usize, i: usize, open: &[usize], block: bool, b
         Some(&bracket) => {
             let takes_streams =
                 bracket > start && matches!(code.word(bracket - 1), "join" | "merge");
-            token.column <= base && code.declares(i) && !takes_streams
-                && code.word(i + 1) != ":="
+            token.column <= base && code.declares(i) && !takes_streams && code.word(i + 1) != ":="
         }
     }
 }

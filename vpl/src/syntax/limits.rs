@@ -88,7 +88,9 @@ pub(crate) fn check(code: Code<'_>) -> Result<(), Diagnostic> {
         if outside + level.depth() > MAX_OPERATORS {
             return Err(too_deep(
                 token.span,
-                format!("the expression is nested too deeply: more than {MAX_OPERATORS} operators depend on each other"),
+                format!(
+                    "the expression is nested too deeply: more than {MAX_OPERATORS} operators depend on each other"
+                ),
             ));
         }
     }

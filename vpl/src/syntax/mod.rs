@@ -10,11 +10,11 @@ mod expand;
 mod explain;
 pub(crate) mod layout;
 mod limits;
+#[cfg(test)]
+mod properties;
 mod source;
 #[cfg(test)]
 pub(crate) mod tests;
-#[cfg(test)]
-mod properties;
 pub(crate) mod token;
 
 use auspex_plan::diagnostic::{Diagnostic, Span};
@@ -25,7 +25,10 @@ use self::source::Derived;
 use self::token::{Token, TokenKind};
 use crate::ast::Program;
 
-#[allow(missing_docs, reason = "pest generates the rule names of the grammar without documentation")]
+#[allow(
+    missing_docs,
+    reason = "pest generates the rule names of the grammar without documentation"
+)]
 mod grammar {
     /// The parser that pest generates from `grammar.pest`.
     #[derive(pest_derive::Parser)]
@@ -33,8 +36,8 @@ mod grammar {
     pub(crate) struct Grammar;
 }
 
-pub(crate) use grammar::Rule;
 use grammar::Grammar;
+pub(crate) use grammar::Rule;
 
 /// A text's program and everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -67,15 +70,13 @@ fn read(source: &Derived, parsed: &mut Parsed, budget: &mut expand::Budget) {
     for diagnostic in &mut unreadable {
         diagnostic.span = diagnostic.span.map(|s| source.span(s.start, s.end));
     }
-    let tokens: Vec<Token> =
-        tokens.into_iter().filter(|t| t.kind != TokenKind::Comment).collect();
+    let tokens: Vec<Token> = tokens.into_iter().filter(|t| t.kind != TokenKind::Comment).collect();
     let code = Code { text: &source.text, tokens: &tokens };
     for range in layout::statements(code) {
         let statement = Code { text: code.text, tokens: &tokens[range.clone()] };
         let span = whole(source, statement.tokens);
-        let unread = |d: &Diagnostic| {
-            d.span.is_some_and(|s| s.start >= span.start && s.start <= span.end)
-        };
+        let unread =
+            |d: &Diagnostic| d.span.is_some_and(|s| s.start >= span.start && s.start <= span.end);
         // What could not even be split into tokens has been reported: the grammar would only
         // repeat it in other words.
         if unreadable.iter().any(unread) {

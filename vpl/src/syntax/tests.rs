@@ -142,10 +142,8 @@ fn shape(expr: &Expr) -> String {
         }
         ExprKind::Lambda { params, bindings, body } => {
             let names: Vec<&str> = params.iter().map(|p| p.name.as_str()).collect();
-            let bound: String = bindings
-                .iter()
-                .map(|b| format!("{}={}; ", b.name.name, shape(&b.value)))
-                .collect();
+            let bound: String =
+                bindings.iter().map(|b| format!("{}={}; ", b.name.name, shape(&b.value))).collect();
             format!("(\\{} {bound}{})", names.join(","), shape(body))
         }
     }
@@ -179,18 +177,24 @@ fn operators_bind_as_documented() {
         ("0..=3", "(0..=3)"),
         ("a.b?.c[0][1:-1][:2][1:]", "((((((a.b)?.c)[0])[1:(Neg 1)])[:2])[1:])"),
         ("if a then b else if c then d else e + 1", "(if a b (if c d (e + 1)))"),
-        ("xs.map(x => x * 2).filter((a, b) => a > b)",
-            "((xs.map((\\x (x * 2)))).filter((\\a,b (a > b))))"),
+        (
+            "xs.map(x => x * 2).filter((a, b) => a > b)",
+            "((xs.map((\\x (x * 2)))).filter((\\a,b (a > b))))",
+        ),
         ("map(xs, x => { let y = x + 1; y * y })", "map(xs (\\x y=(x + 1); (y * y)))"),
         ("x => {a: 1}", "(\\x {a:1})"),
         ("x => { x + 1 }", "(\\x (x + 1))"),
         ("() => 1", "(\\ 1)"),
         ("f(1, n: 2,)", "f(1 n:2)"),
         ("{a: 1, \"b c\": [],}", "{a:1 b c:[]}"),
-        ("count(distinct(x)) filter (where y > 1) / 2",
-            "((filter count(distinct(x)) (y > 1)) / 2)"),
-        ("match x { 1 | 2 => \"a\", 3..=5 => \"b\", -1 => \"m\", n if n > 9 => \"c\", _ => \"d\", }",
-            "(match x 1|2=>\"a\" (3..=5)=>\"b\" (Neg 1)=>\"m\" n if (n > 9)=>\"c\" _=>\"d\")"),
+        (
+            "count(distinct(x)) filter (where y > 1) / 2",
+            "((filter count(distinct(x)) (y > 1)) / 2)",
+        ),
+        (
+            "match x { 1 | 2 => \"a\", 3..=5 => \"b\", -1 => \"m\", n if n > 9 => \"c\", _ => \"d\", }",
+            "(match x 1|2=>\"a\" (3..=5)=>\"b\" (Neg 1)=>\"m\" n if (n > 9)=>\"c\" _=>\"d\")",
+        ),
         ("match + 1", "(match + 1)"),
         ("match and filter", "(match and filter)"),
         ("-9223372036854775808", "-9223372036854775808"),
@@ -200,8 +204,10 @@ fn operators_bind_as_documented() {
         ("'it''s' ", "expected the end of the statement or an operator, found `'s'`"),
         ("'a\"b' + \"c'd\"", "(\"a\\\"b\" + \"c'd\")"),
         ("\"\"\"two\nlines \"quoted\" \"\"\"", "\"two\\nlines \\\"quoted\\\" \""),
-        ("notes == 1 and true_count > 0 or order_id in [7]",
-            "(((notes == 1) and (true_count > 0)) or (order_id in [7]))"),
+        (
+            "notes == 1 and true_count > 0 or order_id in [7]",
+            "(((notes == 1) and (true_count > 0)) or (order_id in [7]))",
+        ),
         ("island and nothing ?? isnt", "(island and (nothing ?? isnt))"),
         ("a < b < c", "comparisons cannot be chained"),
         ("a + not b", "`not` needs parentheses here"),
@@ -242,7 +248,9 @@ fn pattern(p: &PatternExpr) -> String {
         PatternKind::Seq(parts) => join(parts, " -> "),
         PatternKind::And(parts) => join(parts, " and "),
         PatternKind::Or(parts) => join(parts, " or "),
-        PatternKind::Not { inner, within } => format!("!{}{}", pattern(inner), opt("within", within)),
+        PatternKind::Not { inner, within } => {
+            format!("!{}{}", pattern(inner), opt("within", within))
+        }
         PatternKind::Repeat { inner, quantifier, until } => {
             format!("{}{}{}", pattern(inner), quantity(quantifier), opt("until", until))
         }
@@ -254,15 +262,24 @@ fn patterns_have_the_written_structure() {
     for (text, expected) in [
         ("A as a -> all B where v > 1 as b -> C", "(A -> B{1,None} -> C)"),
         ("A as a -> B as b where b.v > a.v", "(A as a -> B as b where ((b.v) > (a.v)))"),
-        ("A -> B{2,} as b -> C{0,3} -> D?", "(A -> B{2,None} as b -> C{0,Some(3)} -> D{0,Some(1)})"),
+        (
+            "A -> B{2,} as b -> C{0,3} -> D?",
+            "(A -> B{2,None} as b -> C{0,Some(3)} -> D{0,Some(1)})",
+        ),
         ("A -> (B as b or C as c)", "(A -> (B as b or C as c))"),
-        ("A -> (B as b where b.x > 1 or C as c where c.y)", "(A -> (B as b where ((b.x) > 1) or C as c where (c.y)))"),
+        (
+            "A -> (B as b where b.x > 1 or C as c where c.y)",
+            "(A -> (B as b where ((b.x) > 1) or C as c where (c.y)))",
+        ),
         ("A -> not B where n > b.n within 30s", "(A -> !B where (n > (b.n)) within 30000000000ns)"),
         ("A -> all B as b until b.v > 3 -> C", "(A -> B{1,None} as b until ((b.v) > 3) -> C)"),
         ("A -> (B -> C){2} -> D", "(A -> (B -> C){2,Some(2)} -> D)"),
         ("A .where(x > 1) -> B .within(5m)", "(A -> B)"),
         ("A where p == 'x' and q .within(1m) -> B", "(A where ((p == \"x\") and q) -> B)"),
-        ("sequence(a: A, b: B where x == a.x, c: C.within(5s))", "(A as a -> B as b where (x == (a.x)) -> C as c within 5000000000ns)"),
+        (
+            "sequence(a: A, b: B where x == a.x, c: C.within(5s))",
+            "(A as a -> B as b where (x == (a.x)) -> C as c within 5000000000ns)",
+        ),
     ] {
         let stream = stream(&format!("stream S = {text}"));
         let SourceKind::Pattern(p) = &stream.source.kind else { panic!("{text}: {stream:?}") };
@@ -279,7 +296,9 @@ fn patterns_have_the_written_structure() {
 
 #[test]
 fn named_patterns_keep_their_own_limit() {
-    let parsed = parse("pattern P = SEQ(A where not ok as a, B+ as b, NOT C, D?) AND E within 10m partition by user, host");
+    let parsed = parse(
+        "pattern P = SEQ(A where not ok as a, B+ as b, NOT C, D?) AND E within 10m partition by user, host",
+    );
     assert_eq!(parsed.diagnostics, []);
     let StatementKind::Pattern(decl) = &parsed.program.statements[0].kind else { panic!() };
     assert_eq!(
@@ -292,7 +311,8 @@ fn named_patterns_keep_their_own_limit() {
 
 #[test]
 fn single_step_without_repetition_is_a_relation() {
-    for text in ["stream S = A", "stream S = A as a where a.x > 1 .emit(x: x)", "stream S: T = all"] {
+    for text in ["stream S = A", "stream S = A as a where a.x > 1 .emit(x: x)", "stream S: T = all"]
+    {
         assert!(matches!(stream(text).source.kind, SourceKind::Relation { .. }), "{text}");
     }
 }
@@ -307,14 +327,32 @@ fn operations_keep_order_names_and_arguments() {
     let names: Vec<&str> = s.ops.iter().map(|op| op.name.name.as_str()).collect();
     assert_eq!(
         names,
-        ["partition_by", "window", "order_by", "not", "emit", "fork", "pattern", "pattern", "aggregate"]
+        [
+            "partition_by",
+            "window",
+            "order_by",
+            "not",
+            "emit",
+            "fork",
+            "pattern",
+            "pattern",
+            "aggregate"
+        ]
     );
-    assert!(matches!(&s.ops[2].args, OpArgs::OrderBy(keys) if keys[0].descending && !keys[1].descending));
-    assert!(matches!(&s.ops[4].args, OpArgs::Emit { ty: Some(t), args } if t.name == "T" && args.len() == 2));
-    assert!(matches!(&s.ops[5].args, OpArgs::Fork(branches) if branches.len() == 2 && branches[0].ops.len() == 2));
+    assert!(
+        matches!(&s.ops[2].args, OpArgs::OrderBy(keys) if keys[0].descending && !keys[1].descending)
+    );
+    assert!(
+        matches!(&s.ops[4].args, OpArgs::Emit { ty: Some(t), args } if t.name == "T" && args.len() == 2)
+    );
+    assert!(
+        matches!(&s.ops[5].args, OpArgs::Fork(branches) if branches.len() == 2 && branches[0].ops.len() == 2)
+    );
     assert!(matches!(&s.ops[6].args, OpArgs::Pattern { .. }));
     assert!(matches!(&s.ops[7].args, OpArgs::Args(_)));
-    assert!(matches!(&s.source.kind, SourceKind::Merge(inputs) if inputs[1].label.is_some() && inputs[1].ops.len() == 1));
+    assert!(
+        matches!(&s.source.kind, SourceKind::Merge(inputs) if inputs[1].label.is_some() && inputs[1].ops.len() == 1)
+    );
 }
 
 #[test]
@@ -363,7 +401,9 @@ fn blocks_may_stand_on_one_line_and_hold_comments() {
     let StatementKind::Fn(g) = &parsed.program.statements[3].kind else { panic!() };
     assert_eq!(g.body.len(), 2);
     let LocalKind::For { body, .. } = &g.body[0].kind else { panic!() };
-    assert!(matches!(&body[0].kind, LocalKind::If { branches, otherwise: Some(_) } if branches.len() == 2));
+    assert!(
+        matches!(&body[0].kind, LocalKind::If { branches, otherwise: Some(_) } if branches.len() == 2)
+    );
 }
 
 #[test]

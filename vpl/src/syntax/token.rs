@@ -282,8 +282,7 @@ fn timestamp_length(rest: &str) -> usize {
     let date = bytes[1..].iter().take(10);
     let mut at = 1 + date.take_while(|b| b.is_ascii_digit() || **b == b'-').count();
     if bytes.get(at) == Some(&b'T') {
-        let time =
-            |b: &u8| b.is_ascii_digit() || matches!(b, b':' | b'.');
+        let time = |b: &u8| b.is_ascii_digit() || matches!(b, b':' | b'.');
         at += 1 + bytes[at + 1..].iter().take_while(|b| time(b)).count();
     }
     let after = &bytes[at..];
@@ -309,11 +308,10 @@ mod tests {
         assert_eq!(texts("0..3"), ["0", "..", "3"]);
         assert_eq!(texts("1_000.5e-3 .5 1h30m"), ["1_000.5e-3", ".5", "1h30m"]);
         assert_eq!(texts("xs?.b ?? 1"), ["xs", "?.", "b", "??", "1"]);
-        assert_eq!(texts("@2024-01-31T12:00:00.5+02:00-1h"), [
-            "@2024-01-31T12:00:00.5+02:00",
-            "-",
-            "1h"
-        ]);
+        assert_eq!(
+            texts("@2024-01-31T12:00:00.5+02:00-1h"),
+            ["@2024-01-31T12:00:00.5+02:00", "-", "1h"]
+        );
     }
 
     #[test]

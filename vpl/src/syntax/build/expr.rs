@@ -10,7 +10,7 @@ use std::vec::IntoIter;
 use auspex_plan::diagnostic::Span;
 use pest::iterators::Pair;
 
-use super::{Builder, Result, literal, next, only, syntax};
+use super::{Builder, Result, literal, next, only, parts_of, syntax};
 use crate::ast::*;
 use crate::syntax::Rule;
 
@@ -102,25 +102,36 @@ impl Builder<'_> {
     /// Any of the rules for expressions.
     pub(super) fn expr(&self, pair: Pair<'_, Rule>) -> Result<Expr> {
         let mut items: Vec<Item> = Vec::new();
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             let span = self.span(&pair);
             match pair.as_rule() {
                 Rule::negative => items.push(Item::Prefix(UnaryOp::Neg, span)),
                 Rule::negate => items.push(Item::Prefix(UnaryOp::Not, span)),
                 Rule::complement => items.push(Item::Prefix(UnaryOp::BitNot, span)),
                 Rule::is_null => {
-                    let negated = pair.into_inner().any(|p| p.as_rule() == Rule::is_not);
+                    let negated = parts_of(pair).any(|p| p.as_rule() == Rule::is_not);
                     items.push(Item::IsNull { negated, span });
                 }
-                Rule::slot | Rule::filter_clause | Rule::method | Rule::member
+                Rule::slot
+                | Rule::filter_clause
+                | Rule::method
+                | Rule::member
                 | Rule::cond_member => {
                     let Some(Item::Operand(base)) = items.pop() else {
                         unreachable!("the grammar puts an operand before what is applied to it")
                     };
                     items.push(Item::Operand(self.postfix(base, pair)?));
                 }
-                Rule::lambda | Rule::literal | Rule::if_expr | Rule::cond_if | Rule::match_expr
-                | Rule::call | Rule::ident | Rule::paren | Rule::array | Rule::map => {
+                Rule::lambda
+                | Rule::literal
+                | Rule::if_expr
+                | Rule::cond_if
+                | Rule::match_expr
+                | Rule::call
+                | Rule::ident
+                | Rule::paren
+                | Rule::array
+                | Rule::map => {
                     if let Some(smallest) = smallest_int(&items, &pair) {
                         let minus = items.pop().map_or(span, |item| item_span(&item));
                         let kind = ExprKind::Int(smallest);
@@ -142,20 +153,19 @@ impl Builder<'_> {
             Rule::ident => ExprKind::Name(pair.as_str().to_string()),
             Rule::paren => self.expr(only(pair))?.kind,
             Rule::array => {
-                ExprKind::Array(pair.into_inner().map(|e| self.expr(e)).collect::<Result<_>>()?)
+                ExprKind::Array(parts_of(pair).map(|e| self.expr(e)).collect::<Result<_>>()?)
             }
             Rule::map => ExprKind::Map(
-                pair.into_inner().map(|entry| self.map_entry(entry)).collect::<Result<_>>()?,
+                parts_of(pair).map(|entry| self.map_entry(entry)).collect::<Result<_>>()?,
             ),
             Rule::call => {
-                let mut inner = pair.into_inner();
+                let mut inner = parts_of(pair);
                 let function = self.ident(&next(&mut inner));
                 ExprKind::Call { function, args: self.args(next(&mut inner))? }
             }
             Rule::if_expr | Rule::cond_if => {
-                let keyword =
-                    |p: &Pair<'_, Rule>| !matches!(p.as_rule(), Rule::expr | Rule::cond);
-                let mut parts = pair.into_inner().filter(|p| !keyword(p));
+                let keyword = |p: &Pair<'_, Rule>| !matches!(p.as_rule(), Rule::expr | Rule::cond);
+                let mut parts = parts_of(pair).filter(|p| !keyword(p));
                 let mut part = || Ok(Box::new(self.expr(next(&mut parts))?));
                 ExprKind::If { condition: part()?, then: part()?, otherwise: part()? }
             }
@@ -166,7 +176,7 @@ impl Builder<'_> {
     }
 
     fn map_entry(&self, pair: Pair<'_, Rule>) -> Result<(Ident, Expr)> {
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let key = only(next(&mut inner));
         let name = match key.as_rule() {
             Rule::string => self.text(&key)?,
@@ -177,13 +187,12 @@ impl Builder<'_> {
     }
 
     fn lambda(&self, pair: Pair<'_, Rule>) -> Result<ExprKind> {
-        let mut inner = pair.into_inner();
-        let params: Vec<Ident> =
-            next(&mut inner).into_inner().map(|name| self.ident(&name)).collect();
+        let mut inner = parts_of(pair);
+        let params: Vec<Ident> = parts_of(next(&mut inner)).map(|name| self.ident(&name)).collect();
         let mut bindings = Vec::new();
         let mut pair = next(&mut inner);
         if pair.as_rule() == Rule::lambda_block {
-            let mut parts: Vec<_> = pair.into_inner().collect();
+            let mut parts: Vec<_> = parts_of(pair).collect();
             pair = parts.pop().expect("a lambda's block ends with its result");
             for part in parts {
                 bindings.push(self.binding(part)?);
@@ -193,7 +202,7 @@ impl Builder<'_> {
     }
 
     fn match_expr(&self, pair: Pair<'_, Rule>) -> Result<ExprKind> {
-        let mut inner = pair.into_inner().filter(|p| p.as_rule() != Rule::kw_match);
+        let mut inner = parts_of(pair).filter(|p| p.as_rule() != Rule::kw_match);
         let subject = Box::new(self.expr(next(&mut inner))?);
         let arms = inner.map(|arm| self.match_arm(arm)).collect::<Result<_>>()?;
         Ok(ExprKind::Match { subject, arms })
@@ -204,10 +213,10 @@ impl Builder<'_> {
         let mut patterns = Vec::new();
         let mut guard = None;
         let mut value = None;
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             match pair.as_rule() {
                 Rule::match_pattern => patterns.push(self.match_pattern(pair)?),
-                Rule::guard => guard = Some(self.expr(next(&mut pair.into_inner().skip(1)))?),
+                Rule::guard => guard = Some(self.expr(next(&mut parts_of(pair).skip(1)))?),
                 _ => value = Some(self.expr(pair)?),
             }
         }
@@ -217,7 +226,7 @@ impl Builder<'_> {
 
     fn match_pattern(&self, pair: Pair<'_, Rule>) -> Result<MatchPattern> {
         let span = self.span(&pair);
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let first = next(&mut inner);
         Ok(match first.as_rule() {
             Rule::any_pattern => MatchPattern::Any(span),
@@ -237,7 +246,7 @@ impl Builder<'_> {
         let own = self.span(&pair);
         let span = base.span.to(own);
         let rule = pair.as_rule();
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let kind = match rule {
             Rule::slot => return self.slot(base, inner.collect(), span),
             Rule::filter_clause => {
@@ -254,9 +263,7 @@ impl Builder<'_> {
                 let name = self.ident(&next(&mut inner));
                 let base = Box::new(base);
                 match inner.next() {
-                    Some(args) => {
-                        ExprKind::Method { base, name, args: self.args(args)?, optional }
-                    }
+                    Some(args) => ExprKind::Method { base, name, args: self.args(args)?, optional },
                     None => ExprKind::Field { base, name, optional },
                 }
             }
@@ -356,9 +363,7 @@ fn combine(left: Expr, kind: InfixKind, right: Expr) -> Expr {
     let (left, right) = (Box::new(left), Box::new(right));
     let kind = match kind {
         InfixKind::Binary(op) => ExprKind::Binary { op, left, right },
-        InfixKind::In { negated } => {
-            ExprKind::In { operand: left, container: right, negated }
-        }
+        InfixKind::In { negated } => ExprKind::In { operand: left, container: right, negated },
         InfixKind::Range { inclusive } => ExprKind::Range { from: left, to: right, inclusive },
     };
     Expr { kind, span }

@@ -3,18 +3,18 @@
 use auspex_plan::diagnostic::{Diagnostic, SqlState};
 use pest::iterators::Pair;
 
-use super::{Builder, Result, next, only};
+use super::{Builder, Result, next, only, parts_of};
 use crate::ast::*;
 use crate::codes;
 use crate::syntax::Rule;
 
 impl Builder<'_> {
     pub(super) fn function(&self, pair: Pair<'_, Rule>) -> Result<FnDecl> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let name = self.ident(&next(&mut inner));
         let mut params: Vec<ParamDecl> = Vec::new();
-        for pair in next(&mut inner).into_inner() {
-            let mut parts = pair.into_inner();
+        for pair in parts_of(next(&mut inner)) {
+            let mut parts = parts_of(pair);
             let name = self.ident(&next(&mut parts));
             if params.iter().any(|p| p.name.name == name.name) {
                 return Err(Diagnostic::error(
@@ -36,7 +36,7 @@ impl Builder<'_> {
     }
 
     fn block(&self, pair: Pair<'_, Rule>) -> Result<Vec<Local>> {
-        pair.into_inner().map(|pair| self.local(only(pair))).collect()
+        parts_of(pair).map(|pair| self.local(only(pair))).collect()
     }
 
     fn local(&self, pair: Pair<'_, Rule>) -> Result<Local> {
@@ -46,23 +46,23 @@ impl Builder<'_> {
             Rule::assign => LocalKind::Assign(self.assign(pair)?),
             Rule::if_local => self.if_local(pair)?,
             Rule::for_local => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let var = self.ident(&next(&mut inner));
                 let iterable = self.expr(next(&mut inner.by_ref().skip(1)))?;
                 LocalKind::For { var, iterable, body: self.block(next(&mut inner))? }
             }
             Rule::while_local => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let condition = self.expr(next(&mut inner))?;
                 LocalKind::While { condition, body: self.block(next(&mut inner))? }
             }
             Rule::break_local => LocalKind::Break,
             Rule::continue_local => LocalKind::Continue,
             Rule::return_local => {
-                LocalKind::Return(pair.into_inner().nth(1).map(|e| self.expr(e)).transpose()?)
+                LocalKind::Return(parts_of(pair).nth(1).map(|e| self.expr(e)).transpose()?)
             }
             Rule::emit_local => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let ty = self.ident(&next(&mut inner));
                 LocalKind::Emit { ty, args: self.args(next(&mut inner))? }
             }
@@ -72,12 +72,12 @@ impl Builder<'_> {
     }
 
     fn if_local(&self, pair: Pair<'_, Rule>) -> Result<LocalKind> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let mut branches = vec![(self.expr(next(&mut inner))?, self.block(next(&mut inner))?)];
         let mut otherwise = None;
         for pair in inner {
             let elif = pair.as_rule() == Rule::elif_branch;
-            let mut parts = pair.into_inner().skip(1);
+            let mut parts = parts_of(pair).skip(1);
             if elif {
                 branches.push((self.expr(next(&mut parts))?, self.block(next(&mut parts))?));
             } else {

@@ -197,7 +197,8 @@ fn read_time(text: &str) -> Option<NaiveTime> {
     if text.ends_with('.') || fraction.len() > 6 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let micros: u32 = if fraction.is_empty() { 0 } else { format!("{fraction:0<6}").parse().ok()? };
+    let micros: u32 =
+        if fraction.is_empty() { 0 } else { format!("{fraction:0<6}").parse().ok()? };
     let parts: Vec<&str> = clock.split(':').collect();
     let number = |i: usize| {
         let part = parts.get(i).copied().unwrap_or("00");

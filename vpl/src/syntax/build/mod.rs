@@ -53,7 +53,7 @@ impl<'a> Builder<'a> {
         let kind = match pair.as_rule() {
             Rule::event_decl => StatementKind::Event(self.event(pair)?),
             Rule::type_decl => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let name = self.ident(&next(&mut inner));
                 StatementKind::Type(TypeDecl { name, ty: self.type_expr(next(&mut inner)) })
             }
@@ -63,14 +63,14 @@ impl<'a> Builder<'a> {
             Rule::stream_decl => StatementKind::Stream(self.stream(pair)?),
             Rule::pattern_decl => StatementKind::Pattern(self.pattern_decl(pair)?),
             Rule::connector_decl => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let name = self.ident(&next(&mut inner));
                 let connector = self.ident(&next(&mut inner));
                 let args = self.args(next(&mut inner))?;
                 StatementKind::Connector(ConnectorDecl { name, connector, args })
             }
             Rule::context_decl => {
-                let mut inner = pair.into_inner().skip(1);
+                let mut inner = parts_of(pair).skip(1);
                 let name = self.ident(&next(&mut inner));
                 let args = inner.next().map_or(Ok(Vec::new()), |args| self.args(args))?;
                 StatementKind::Context(ContextDecl { name, args })
@@ -83,17 +83,17 @@ impl<'a> Builder<'a> {
     }
 
     fn event(&self, pair: Pair<'_, Rule>) -> Result<EventDecl> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let name = self.ident(&next(&mut inner));
         let mut extends = None;
         let mut fields: Vec<FieldDecl> = Vec::new();
         for pair in inner {
             if pair.as_rule() == Rule::extends {
-                extends = pair.into_inner().nth(1).map(|name| self.ident(&name));
+                extends = parts_of(pair).nth(1).map(|name| self.ident(&name));
                 continue;
             }
             let span = self.span(&pair);
-            let mut parts = pair.into_inner();
+            let mut parts = parts_of(pair);
             let name = self.ident(&next(&mut parts));
             if fields.iter().any(|f| f.name.name == name.name) {
                 return Err(Diagnostic::error(
@@ -110,7 +110,7 @@ impl<'a> Builder<'a> {
 
     fn type_expr(&self, pair: Pair<'_, Rule>) -> TypeExpr {
         let span = self.span(&pair);
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let shape = next(&mut inner);
         let nullable = inner.next().is_some();
         let boxed = |pair| Box::new(self.type_expr(pair));
@@ -118,11 +118,11 @@ impl<'a> Builder<'a> {
             Rule::array_type => TypeKind::Array(boxed(only(shape))),
             Rule::stream_type => TypeKind::Stream(boxed(only(shape))),
             Rule::map_type => {
-                let mut inner = shape.into_inner();
+                let mut inner = parts_of(shape);
                 TypeKind::Map(boxed(next(&mut inner)), boxed(next(&mut inner)))
             }
             Rule::tuple_type => {
-                TypeKind::Tuple(shape.into_inner().map(|t| self.type_expr(t)).collect())
+                TypeKind::Tuple(parts_of(shape).map(|t| self.type_expr(t)).collect())
             }
             _ => TypeKind::Named(shape.as_str().to_string()),
         };
@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
     }
 
     fn binding(&self, pair: Pair<'_, Rule>) -> Result<Binding> {
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let kind = match next(&mut inner).as_str() {
             "let" => BindingKind::Let,
             "var" => BindingKind::Var,
@@ -147,19 +147,19 @@ impl<'a> Builder<'a> {
     }
 
     fn assign(&self, pair: Pair<'_, Rule>) -> Result<Assign> {
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let name = self.ident(&next(&mut inner));
         Ok(Assign { name, value: self.expr(next(&mut inner))? })
     }
 
     fn config(&self, pair: Pair<'_, Rule>) -> Result<ConfigDecl> {
         let mut config = ConfigDecl { name: None, args: Vec::new() };
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             match pair.as_rule() {
                 Rule::name => config.name = Some(self.ident(&pair)),
                 Rule::config_entry => {
                     let span = self.span(&pair);
-                    let mut inner = pair.into_inner();
+                    let mut inner = parts_of(pair);
                     let name = Some(self.ident(&next(&mut inner)));
                     config.args.push(Arg { name, value: self.expr(next(&mut inner))?, span });
                 }
@@ -170,7 +170,7 @@ impl<'a> Builder<'a> {
     }
 
     fn import(&self, pair: Pair<'_, Rule>) -> Result<ImportDecl> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let path = next(&mut inner);
         let path_span = self.span(&path);
         Ok(ImportDecl {
@@ -182,12 +182,12 @@ impl<'a> Builder<'a> {
 
     /// Arguments in parentheses.
     fn args(&self, pair: Pair<'_, Rule>) -> Result<Vec<Arg>> {
-        pair.into_inner().map(|pair| self.arg(pair)).collect()
+        parts_of(pair).map(|pair| self.arg(pair)).collect()
     }
 
     fn arg(&self, pair: Pair<'_, Rule>) -> Result<Arg> {
         let span = self.span(&pair);
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let mut pair = next(&mut inner);
         let mut name = None;
         if pair.as_rule() == Rule::arg_name {
@@ -203,9 +203,18 @@ fn next<'i>(pairs: &mut impl Iterator<Item = Pair<'i, Rule>>) -> Pair<'i, Rule> 
     pairs.next().expect("the grammar guarantees this part")
 }
 
+/// The parts of a pair without the punctuation between them.
+fn parts_of(pair: Pair<'_, Rule>) -> impl Iterator<Item = Pair<'_, Rule>> {
+    let punctuation = |rule| {
+        use Rule::*;
+        matches!(rule, lp | rp | lb | rb | lc | rc | comma | col | eq | becomes | gives | to)
+    };
+    pair.into_inner().filter(move |p| !punctuation(p.as_rule()))
+}
+
 /// The only (or first) part of a pair.
 fn only(pair: Pair<'_, Rule>) -> Pair<'_, Rule> {
-    next(&mut pair.into_inner())
+    next(&mut parts_of(pair))
 }
 
 fn syntax(span: Span, message: impl Into<String>) -> Diagnostic {

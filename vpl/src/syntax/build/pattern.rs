@@ -3,14 +3,14 @@
 use auspex_plan::diagnostic::{Diagnostic, Span};
 use pest::iterators::Pair;
 
-use super::{Builder, Result, next, only, syntax};
+use super::{Builder, Result, next, only, parts_of, syntax};
 use crate::ast::*;
 use crate::codes;
 use crate::syntax::Rule;
 
 impl Builder<'_> {
     pub(super) fn pattern_decl(&self, pair: Pair<'_, Rule>) -> Result<PatternDecl> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let name = self.ident(&next(&mut inner));
         let pair = next(&mut inner);
         let whole = self.span(&pair);
@@ -21,7 +21,7 @@ impl Builder<'_> {
             match pair.as_rule() {
                 Rule::pattern_within => within = Some(self.within(pair)?),
                 _ => {
-                    let keys = pair.into_inner().filter(|p| p.as_rule() == Rule::expr);
+                    let keys = parts_of(pair).filter(|p| p.as_rule() == Rule::expr);
                     partition_by = keys.map(|key| self.expr(key)).collect::<Result<_>>()?;
                 }
             }
@@ -38,7 +38,7 @@ impl Builder<'_> {
         let span = self.span(&pair);
         match pair.as_rule() {
             Rule::pattern_xor_expr => {
-                if let Some(xor) = pair.clone().into_inner().find(|p| p.as_rule() == Rule::kw_xor) {
+                if let Some(xor) = parts_of(pair.clone()).find(|p| p.as_rule() == Rule::kw_xor) {
                     return Err(Diagnostic::unsupported("`xor` of patterns is not supported")
                         .code(codes::UNSUPPORTED)
                         .hint("write the two alternatives as streams of their own")
@@ -64,9 +64,10 @@ impl Builder<'_> {
         combine: fn(Vec<PatternExpr>) -> PatternKind,
     ) -> Result<PatternExpr> {
         let span = self.span(&pair);
-        let word =
-            |p: &Pair<'_, Rule>| matches!(p.as_rule(), Rule::pattern_or | Rule::pattern_and | Rule::kw_seq);
-        let parts = pair.into_inner().filter(|p| !word(p));
+        let word = |p: &Pair<'_, Rule>| {
+            matches!(p.as_rule(), Rule::pattern_or | Rule::pattern_and | Rule::kw_seq)
+        };
+        let parts = parts_of(pair).filter(|p| !word(p));
         let mut parts: Vec<PatternExpr> = parts.map(|p| self.pattern(p)).collect::<Result<_>>()?;
         match parts.len() {
             1 => Ok(parts.remove(0)),
@@ -79,7 +80,7 @@ impl Builder<'_> {
         let mut inner = None;
         let mut quantifier = None;
         let mut until = None;
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             match pair.as_rule() {
                 Rule::all => all = Some(self.span(&pair)),
                 Rule::quantifier => quantifier = Some(self.quantifier(pair)?),
@@ -88,8 +89,7 @@ impl Builder<'_> {
             }
         }
         let inner = inner.expect("the grammar puts a pattern into a group");
-        let quantifier =
-            quantifier.or(all.map(|span| Quantifier { min: 1, max: None, span }));
+        let quantifier = quantifier.or(all.map(|span| Quantifier { min: 1, max: None, span }));
         match quantifier {
             Some(quantifier) => {
                 let kind = PatternKind::Repeat { inner: Box::new(inner), quantifier, until };
@@ -104,9 +104,9 @@ impl Builder<'_> {
 
     fn negation(&self, pair: Pair<'_, Rule>, span: Span) -> Result<PatternExpr> {
         let mut within = None;
-        let pair = next(&mut pair.into_inner().skip(1));
+        let pair = next(&mut parts_of(pair).skip(1));
         let inner = if pair.as_rule() == Rule::negated_group {
-            let mut inner = pair.into_inner();
+            let mut inner = parts_of(pair);
             let pattern = self.pattern(next(&mut inner))?;
             within = inner.next().map(|limit| self.within(limit)).transpose()?;
             pattern
@@ -126,14 +126,14 @@ impl Builder<'_> {
         let mut event = None;
         let (mut quantifier, mut alias) = (None, None);
         let (mut condition, mut until, mut within) = (None, None, None);
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             let place = self.span(&pair);
             let twice = |name: &str| syntax(place, format!("the step has two `{name}` clauses"));
             match pair.as_rule() {
                 Rule::all => all = Some(place),
                 Rule::ident => event = Some(self.ident(&pair)),
                 Rule::quantifier => quantifier = Some(self.quantifier(pair)?),
-                Rule::alias => alias = pair.into_inner().nth(1).map(|name| self.ident(&name)),
+                Rule::alias => alias = parts_of(pair).nth(1).map(|name| self.ident(&name)),
                 Rule::where_open | Rule::where_closed => {
                     if condition.replace(self.clause(pair)?).is_some() {
                         return Err(twice("where").hint("join the conditions with `and`"));
@@ -152,8 +152,7 @@ impl Builder<'_> {
             }
         }
         let event = event.expect("the grammar names an event in every step");
-        let quantifier =
-            quantifier.or(all.map(|span| Quantifier { min: 1, max: None, span }));
+        let quantifier = quantifier.or(all.map(|span| Quantifier { min: 1, max: None, span }));
         if let (None, Some(condition)) = (&quantifier, &until) {
             return Err(lone_until(condition.span));
         }
@@ -163,7 +162,7 @@ impl Builder<'_> {
 
     /// Condition of `where` and `until`.
     fn clause(&self, pair: Pair<'_, Rule>) -> Result<Expr> {
-        self.expr(next(&mut pair.into_inner().skip(1)))
+        self.expr(next(&mut parts_of(pair).skip(1)))
     }
 
     /// Limit of `within`.
@@ -191,7 +190,7 @@ impl Builder<'_> {
 
     fn bounds(&self, pair: Pair<'_, Rule>) -> Result<(u64, Option<u64>)> {
         let (mut min, mut max, mut comma) = (None, None, false);
-        for pair in pair.into_inner() {
+        for pair in parts_of(pair) {
             let place = self.span(&pair);
             let number = || {
                 pair.as_str().parse::<u64>().map_err(|_| {

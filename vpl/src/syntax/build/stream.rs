@@ -2,13 +2,13 @@
 
 use pest::iterators::Pair;
 
-use super::{Builder, Result, next, only, syntax};
+use super::{Builder, Result, next, only, parts_of, syntax};
 use crate::ast::*;
 use crate::syntax::Rule;
 
 impl Builder<'_> {
     pub(super) fn stream(&self, pair: Pair<'_, Rule>) -> Result<StreamDecl> {
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let name = self.ident(&next(&mut inner));
         let mut ty = None;
         let mut pair = next(&mut inner);
@@ -71,7 +71,7 @@ impl Builder<'_> {
     fn source(&self, pair: Pair<'_, Rule>) -> Result<Source> {
         let span = self.span(&pair);
         let rule = pair.as_rule();
-        let mut inner = pair.into_inner().skip(1);
+        let mut inner = parts_of(pair).skip(1);
         let kind = match rule {
             Rule::merge_source => {
                 SourceKind::Merge(inner.map(|i| self.input(i)).collect::<Result<_>>()?)
@@ -94,10 +94,10 @@ impl Builder<'_> {
 
     fn input(&self, pair: Pair<'_, Rule>) -> Result<Input> {
         let span = self.span(&pair);
-        let mut inner = pair.into_inner().peekable();
+        let mut inner = parts_of(pair).peekable();
         let mut label = None;
         if inner.peek().is_some_and(|p| p.as_rule() == Rule::labelled) {
-            inner = next(&mut inner).into_inner().peekable();
+            inner = parts_of(next(&mut inner)).peekable();
             next(&mut inner);
             label = Some(self.ident(&next(&mut inner)));
         }
@@ -109,7 +109,7 @@ impl Builder<'_> {
     /// `a: E where c` of `sequence(..)`: the name is the alias.
     fn named_step(&self, pair: Pair<'_, Rule>) -> Result<PatternExpr> {
         let span = self.span(&pair);
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let name = self.ident(&next(&mut inner));
         let mut pattern = self.step(next(&mut inner))?;
         pattern.span = span;
@@ -122,7 +122,7 @@ impl Builder<'_> {
                 if step.within.is_some() {
                     return Err(syntax(self.span(&limit), "the step has two limits"));
                 }
-                step.within = Some(self.expr(next(&mut limit.into_inner().skip(1)))?);
+                step.within = Some(self.expr(next(&mut parts_of(limit).skip(1)))?);
             }
         }
         Ok(pattern)
@@ -132,14 +132,14 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let pair = only(pair);
         let rule = pair.as_rule();
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let name = self.ident(&next(&mut inner));
         let args = match rule {
             Rule::emit_op => {
                 let mut pair = next(&mut inner);
                 let mut ty = None;
                 if pair.as_rule() == Rule::emit_type {
-                    ty = pair.into_inner().nth(1).map(|name| self.ident(&name));
+                    ty = parts_of(pair).nth(1).map(|name| self.ident(&name));
                     pair = next(&mut inner);
                 }
                 OpArgs::Emit { ty, args: self.args(pair)? }
@@ -161,14 +161,14 @@ impl Builder<'_> {
     }
 
     fn order_key(&self, pair: Pair<'_, Rule>) -> Result<OrderKey> {
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let expr = self.expr(next(&mut inner))?;
         let descending = inner.next().is_some_and(|p| p.as_rule() == Rule::descending);
         Ok(OrderKey { expr, descending })
     }
 
     fn branch(&self, pair: Pair<'_, Rule>) -> Result<Branch> {
-        let mut inner = pair.into_inner();
+        let mut inner = parts_of(pair);
         let name = self.ident(&next(&mut inner));
         Ok(Branch { name, ops: inner.map(|op| self.op(op)).collect::<Result<_>>()? })
     }
@@ -181,7 +181,7 @@ fn is_single_step(pair: &Pair<'_, Rule>) -> bool {
         at.as_rule(),
         Rule::pattern_or_expr | Rule::pattern_and_expr | Rule::pattern_chain | Rule::pattern_unary
     ) {
-        let mut inner = at.into_inner();
+        let mut inner = parts_of(at);
         at = next(&mut inner);
         if inner.next().is_some() {
             return false;
@@ -192,14 +192,15 @@ fn is_single_step(pair: &Pair<'_, Rule>) -> bool {
 
 /// Whether a chain of steps stands beside `and` or `or` outside of parentheses.
 fn mixes_operators(pair: &Pair<'_, Rule>, arrows: bool) -> bool {
-    let count =
-        |pair: &Pair<'_, Rule>, rule| pair.clone().into_inner().filter(|p| p.as_rule() == rule).count();
+    let count = |pair: &Pair<'_, Rule>, rule| {
+        parts_of(pair.clone()).filter(|p| p.as_rule() == rule).count()
+    };
     let mut combined = count(pair, Rule::pattern_and_expr) > 1;
     let mut chained = arrows;
-    for and in pair.clone().into_inner().filter(|p| p.as_rule() == Rule::pattern_and_expr) {
+    for and in parts_of(pair.clone()).filter(|p| p.as_rule() == Rule::pattern_and_expr) {
         combined |= count(&and, Rule::pattern_chain) > 1;
-        for chain in and.into_inner().filter(|p| p.as_rule() == Rule::pattern_chain) {
-            chained |= chain.into_inner().count() > 1;
+        for chain in parts_of(and).filter(|p| p.as_rule() == Rule::pattern_chain) {
+            chained |= parts_of(chain).count() > 1;
         }
     }
     combined && chained
