@@ -127,13 +127,17 @@ impl<'a> Binder<'a> {
             }
             ExprKind::In { operand, container, negated } => {
                 let found = self.contains(operand, container, span)?;
-                if *negated {
-                    Value { expr: PlanExpr::Not(Box::new(found.expr)), ..found }
-                } else {
-                    found
-                }
+                if *negated { not(found) } else { found }
             }
             ExprKind::Range { from, to, inclusive } => {
+                // `..` binds least of all, so `x in 0..9` arrives as `(x in 0)..9`, which has no
+                // meaning of its own.
+                if let ExprKind::In { operand, container, negated } = &from.kind {
+                    let item = self.bind(operand)?;
+                    let range = (container.as_ref(), to.as_ref(), *inclusive);
+                    let found = self.in_range((item, operand.span), range, span)?;
+                    return Ok(if *negated { not(found) } else { found });
+                }
                 let (from, to) = (self.int(from, "a range")?, self.int(to, "a range")?);
                 let end = if *inclusive { to.expr.clone() + lit(1i64) } else { to.expr.clone() };
                 let range = our("int_range", vec![from.expr.clone(), end]);
@@ -426,14 +430,7 @@ impl<'a> Binder<'a> {
         let item = self.bind(operand)?;
         match &container.kind {
             ExprKind::Range { from, to, inclusive } => {
-                let (from, to) = (self.bind(from)?, self.bind(to)?);
-                let below = if *inclusive { BinaryOp::LtEq } else { BinaryOp::Lt };
-                let here = operand.span;
-                let low =
-                    compare(BinaryOp::GtEq, (item.clone(), here), (from, container.span), span)?;
-                let high = compare(below, (item, here), (to, container.span), span)?;
-                let within = low.expr.clone().and(high.expr.clone());
-                Ok(Value::new(within, ColumnType::Boolean, &[&low, &high]))
+                self.in_range((item, operand.span), (from, to, *inclusive), span)
             }
             ExprKind::Array(items) if !items.is_empty() => {
                 let mut all = vec![(item, operand.span)];
@@ -453,6 +450,21 @@ impl<'a> Binder<'a> {
                 contains(of, container.span, item, operand.span)
             }
         }
+    }
+
+    /// Whether `item` lies in the range of the first two, with the end when the last says so.
+    fn in_range(
+        &mut self,
+        item: (Value, Span),
+        (from, to, inclusive): (&'a Expr, &'a Expr, bool),
+        span: Span,
+    ) -> Result<Value> {
+        let below = if inclusive { BinaryOp::LtEq } else { BinaryOp::Lt };
+        let (low, high) = ((self.bind(from)?, from.span), (self.bind(to)?, to.span));
+        let low = compare(BinaryOp::GtEq, item.clone(), low, span)?;
+        let high = compare(below, item, high, span)?;
+        let within = low.expr.clone().and(high.expr.clone());
+        Ok(Value::new(within, ColumnType::Boolean, &[&low, &high]))
     }
 
     /// CASE over `conditions`; `values` has one more for the rest.
@@ -545,13 +557,8 @@ impl<'a> Binder<'a> {
                 Ok(Value::new(subject.expr.clone().is_null(), ColumnType::Boolean, &[subject]))
             }
             ExprKind::Range { from, to, inclusive } => {
-                let (from, to) = (self.bind(from)?, self.bind(to)?);
-                let below = if *inclusive { BinaryOp::LtEq } else { BinaryOp::Lt };
-                let (s, p) = ((subject.clone(), at), pattern.span);
-                let low = compare(BinaryOp::GtEq, s.clone(), (from, p), p)?;
-                let high = compare(below, s, (to, p), p)?;
-                let within = low.expr.clone().and(high.expr.clone());
-                Ok(Value::new(within, ColumnType::Boolean, &[&low, &high]))
+                let subject = (subject.clone(), at);
+                self.in_range(subject, (from, to, *inclusive), pattern.span)
             }
             _ => {
                 let value = self.bind(pattern)?;
@@ -560,6 +567,11 @@ impl<'a> Binder<'a> {
             }
         }
     }
+}
+
+/// `not value`
+fn not(value: Value) -> Value {
+    Value { expr: PlanExpr::Not(Box::new(value.expr)), ..value }
 }
 
 /// Null of a type.

@@ -58,9 +58,13 @@ pub fn run(program: &BoundProgram, input: &str) -> BTreeMap<String, Vec<String>>
 
 /// An error in the data, which leaves out the row.
 fn is_row_error(error: &datafusion::common::DataFusionError) -> bool {
+    use arrow::error::ArrowError::{ArithmeticOverflow, CastError, DivideByZero};
     use datafusion::common::DataFusionError::{ArrowError, Execution};
-    matches!(error.find_root(), Execution(_) | ArrowError(..))
-        && !error.to_string().contains("type")
+    match error.find_root() {
+        Execution(_) => true,
+        ArrowError(e, _) => matches!(**e, ArithmeticOverflow(_) | CastError(_) | DivideByZero),
+        _ => false,
+    }
 }
 
 #[derive(Default)]
