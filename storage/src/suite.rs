@@ -356,7 +356,8 @@ pub(crate) fn rows_are_found_by_time_and_place(store: &dyn Store) {
 }
 
 pub(crate) fn tables_and_state_are_ordered_maps(store: &dyn Store) {
-    let set = |tables: Vec<(u32, &[u8], Option<&[u8]>)>, state: Vec<(&[u8], Option<&[u8]>)>| {
+    type Value<'a> = Option<&'a [u8]>;
+    let set = |tables: Vec<(u32, &[u8], Value<'_>)>, state: Vec<(&[u8], Value<'_>)>| {
         let tables = tables
             .into_iter()
             .map(|(table, key, value)| TableChange {

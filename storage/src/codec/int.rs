@@ -100,10 +100,10 @@ fn scale_down(values: &[i64], min: i64, scale: u64, numbers: &mut [u32; BLOCK]) 
 
 /// The largest scale that divides all numbers: seconds and milliseconds in microseconds.
 fn scale_of(values: &[i64], min: i64, range: u64) -> (u8, u64) {
-    if range < 1000 || !values.iter().all(|v| v.wrapping_sub(min) as u64 % 1000 == 0) {
+    if range < 1000 || !values.iter().all(|v| (v.wrapping_sub(min) as u64).is_multiple_of(1000)) {
         return (0, SCALES[0]);
     }
-    if values.iter().all(|v| v.wrapping_sub(min) as u64 % 1_000_000 == 0) {
+    if values.iter().all(|v| (v.wrapping_sub(min) as u64).is_multiple_of(1_000_000)) {
         return (2, SCALES[2]);
     }
     (1, SCALES[1])

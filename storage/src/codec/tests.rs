@@ -11,7 +11,7 @@ use super::{Payload, encode};
 
 /// A column of each stored type, made from numbers; every `nulls`-th row is null.
 fn columns(seeds: &[i64], nulls: usize) -> Vec<(&'static str, ArrayRef)> {
-    let valid = |i: usize| nulls == 0 || i % nulls != 0;
+    let valid = |i: usize| nulls == 0 || !i.is_multiple_of(nulls);
     let seeds: Vec<Option<i64>> =
         seeds.iter().enumerate().map(|(i, &s)| valid(i).then_some(s)).collect();
     let map = |f: &dyn Fn(i64) -> i64| seeds.iter().map(move |s| s.map(f)).collect::<Vec<_>>();

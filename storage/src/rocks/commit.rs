@@ -114,11 +114,13 @@ pub(crate) fn commit(shared: &Shared, group: Vec<Prepared>, clock: Option<&mut C
     let mut placed = Vec::with_capacity(group.len());
     let mut synced = false;
     let mut tables = false;
+    let mut frees = false;
     for mut prepared in group {
         match placing.transaction(&mut prepared) {
             Ok(committed) => {
                 synced |= prepared.durability == Durability::Synced;
                 tables |= !prepared.rest.tables.is_empty();
+                frees |= prepared.frees_space();
                 placed.push((prepared, committed));
             }
             Err(error) => answer(prepared.answer, Err(error)),
@@ -128,7 +130,7 @@ pub(crate) fn commit(shared: &Shared, group: Vec<Prepared>, clock: Option<&mut C
     if let Some(clock) = &new_clock {
         batch.put_cf(cf(&shared.db, keys::META), keys::CLOCK, clock.record());
     }
-    if let Err(error) = write(shared, batch, synced, tables) {
+    if let Err(error) = write(shared, batch, synced, tables, frees) {
         for (prepared, _) in placed {
             answer(prepared.answer, Err(error.clone()));
         }
@@ -198,13 +200,19 @@ fn streams_of(shared: &Shared, group: &[Prepared]) -> BTreeMap<StreamId, Arc<Str
     streams
 }
 
-/// Writes a batch, and syncs it when asked to.
-fn write(shared: &Shared, batch: WriteBatch, synced: bool, tables: bool) -> Result<()> {
+/// Writes a batch, and syncs it when asked to. What frees space needs no room.
+fn write(
+    shared: &Shared,
+    batch: WriteBatch,
+    synced: bool,
+    tables: bool,
+    frees: bool,
+) -> Result<()> {
     if let Some(error) = shared.refusal_to_write() {
         return Err(error);
     }
-    if shared.faults.is_full() {
-        return Err(StorageError::DiskFull);
+    if !frees {
+        shared.demand_room(batch.size_in_bytes())?;
     }
     let mut options = WriteOptions::default();
     // Readers of tables see what RocksDB has; a log's rows are seen when its head says so. So only

@@ -15,6 +15,9 @@ pub(crate) const CATALOG: &str = "catalog";
 /// Format, clock, ends of emptied streams, unfinished bulk loads.
 pub(crate) const META: &str = "meta";
 
+/// All of them.
+pub(crate) const FAMILIES: [&str; 6] = [INDEX, CHUNK, TABLE, STATE, CATALOG, META];
+
 /// Key of the format record.
 pub(crate) const FORMAT: &[u8] = b"format";
 /// Key of the record of the global sequence and the last arrival.

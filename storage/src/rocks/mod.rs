@@ -7,7 +7,7 @@
 //! | order, offsets, group commit, visibility | `commit` |
 //! | bulk loads | `stage` |
 //! | reading, searching by time and place | `read` |
-//! | retention | `sweep` |
+//! | retention, room on the disk | `sweep`, `space` |
 //! | keys, index entries, what is in memory of a stream | `keys`, `entry`, `stream`, `tail` |
 
 mod commit;
@@ -17,6 +17,7 @@ mod keys;
 mod open;
 mod prepare;
 mod read;
+mod space;
 mod stage;
 mod stream;
 mod sweep;
@@ -153,6 +154,14 @@ impl Shared {
         self.failure.get().cloned()
     }
 
+    /// Fails when the disk has no room for so many bytes.
+    pub(crate) fn demand_room(&self, bytes: usize) -> Result<()> {
+        if self.faults.is_full() {
+            return Err(StorageError::DiskFull);
+        }
+        space::demand(&self.db, bytes)
+    }
+
     /// From now on nothing is written. Only the first reason is kept.
     pub(crate) fn fail(&self, error: StorageError) {
         tracing::error!(%error, "storage failed");
@@ -186,6 +195,9 @@ impl Shared {
             if let Some(stream) = streams.remove(id) {
                 stream.head.send_modify(|head| head.dropped = true);
                 self.tail.clear(*id);
+                if let Some(after) = keys::after(&keys::prefix(*id)) {
+                    sweep::give_back(&self.db, &keys::prefix(*id), &after);
+                }
             }
         }
         for stream in &prepared.created {

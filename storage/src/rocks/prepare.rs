@@ -132,6 +132,12 @@ impl Prepared {
             || self.rest.catalog.is_some()
     }
 
+    /// Whether it removes more than it writes.
+    pub(crate) fn frees_space(&self) -> bool {
+        let drops = !self.rest.drop_streams.is_empty() || !self.rest.drop_tables.is_empty();
+        drops && self.appends.is_empty() && self.loads.is_empty() && self.rest.tables.is_empty()
+    }
+
     /// Whether it may pass by those that wait for a sync: nothing in it needs a number from the
     /// committer.
     pub(crate) fn is_independent(&self) -> bool {

@@ -132,9 +132,7 @@ impl Load {
     }
 
     fn write(&mut self, payload: &[u8]) -> Result<u64> {
-        if self.shared.faults.is_full() {
-            return Err(StorageError::DiskFull);
-        }
+        self.shared.demand_room(payload.len())?;
         if self.open.as_ref().is_some_and(|file| file.bytes > FILE_BYTES || file.next == file.end) {
             self.close_file()?;
         }
@@ -210,7 +208,13 @@ impl Load {
             db.ingest_external_file_cf_opts(cf(db, keys::CHUNK), &options, paths.clone())
         });
         remove_files(&paths);
-        moved.map_err(write_error)
+        moved.map_err(|error| {
+            let error = write_error(error);
+            if let StorageError::Failed(_) = error {
+                self.shared.fail(error.clone());
+            }
+            error
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Retention: removing the oldest batches of a stream, whole.
 
-use rocksdb::WriteBatch;
+use rocksdb::{DB, WriteBatch};
 
 use crate::error::{Result, StorageError};
 use crate::rocks::read::Entries;
@@ -88,9 +88,12 @@ fn remove(
     let (first, last) = (keys::numbered(stream.id, 0), keys::numbered(stream.id, oldest));
     batch.delete_range_cf(cf(db, keys::INDEX), first, last);
     chunks.sort_unstable();
-    for run in chunks.chunk_by(|a, b| a + 1 == *b) {
-        let bounds = [run[0], run[run.len() - 1] + 1].map(|n| keys::numbered(stream.id, n));
-        batch.delete_range_cf(cf(db, keys::CHUNK), bounds[0], bounds[1]);
+    let runs: Vec<[[u8; 12]; 2]> = chunks
+        .chunk_by(|a, b| a + 1 == *b)
+        .map(|run| [run[0], run[run.len() - 1] + 1].map(|n| keys::numbered(stream.id, n)))
+        .collect();
+    for [first, end] in &runs {
+        batch.delete_range_cf(cf(db, keys::CHUNK), first, end);
     }
     if oldest == end.next {
         batch.put_cf(cf(db, keys::META), keys::end(stream.id), stream.end_record(end));
@@ -101,5 +104,17 @@ fn remove(
             shared.fail(error.clone());
         }
         error
-    })
+    })?;
+    for [first, end] in &runs {
+        give_back(db, first, end);
+    }
+    Ok(())
+}
+
+/// Lets go of table files that hold nothing but removed chunks, instead of waiting until a
+/// compaction comes by. The chunks are gone for every reader already, so failing does no harm.
+pub(crate) fn give_back(db: &DB, first: &[u8], end: &[u8]) {
+    if let Err(error) = db.delete_file_in_range_cf(cf(db, keys::CHUNK), first, end) {
+        tracing::warn!(%error, "space of removed rows is not given back yet");
+    }
 }
