@@ -4,11 +4,16 @@
 //! sqlparser's PostgreSQL dialect. Binding goes through DataFusion's `SqlToRel`. Nothing in this
 //! crate executes anything.
 
+mod bind;
 mod interval;
 mod parse;
 mod source;
 pub mod statement;
 
+pub use bind::{
+    Binder, BoundChange, BoundConflict, BoundContinuous, BoundInsert, BoundQuery, BoundRules,
+    Functions, Returning, Sources,
+};
 pub use parse::{interval_us, parse};
 pub use source::Source;
 pub use statement::{Statement, StatementKind};

@@ -1,0 +1,633 @@
+//! `INSERT`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use auspex_plan::catalog::{Column, Object, ObjectId};
+use auspex_plan::diagnostic::did_you_mean;
+use auspex_plan::{ColumnType, Diagnostic, SqlState};
+use datafusion::common::{Column as PlanColumn, DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder};
+use sqlparser::ast::{self, SetExpr, Spanned};
+
+use super::context::Reader;
+use super::returning::Returning;
+use super::rules::BoundRules;
+use super::{Binder, Result, assign, error};
+use crate::source::Source;
+use crate::statement::{
+    AssignedValue, Assignment, ConflictAction, Ident, Insert, InsertSource, Query,
+};
+
+/// An `INSERT`.
+#[derive(Debug, Clone)]
+pub struct BoundInsert {
+    /// Stream or table.
+    pub object: ObjectId,
+    /// The rows: exactly the columns of the object, in order, with their types. Defaults are
+    /// filled in and generated columns computed; NOT NULL, CHECK and lengths are still to be
+    /// checked.
+    pub plan: LogicalPlan,
+    /// `ON CONFLICT`.
+    pub on_conflict: Option<BoundConflict>,
+    /// `RETURNING`.
+    pub returning: Option<Returning>,
+    /// Types of `$1`, `$2`, ..
+    pub params: Vec<ColumnType>,
+    /// Streams and tables read by the rows' query.
+    pub relations: Vec<ObjectId>,
+}
+
+/// What happens with a row whose key exists.
+#[derive(Debug, Clone)]
+pub enum BoundConflict {
+    /// The row is left out.
+    Nothing,
+    /// The existing row is changed.
+    Update {
+        /// Columns of the existing row under the table's name (or alias), then the columns of the
+        /// row to be inserted under `excluded`.
+        schema: DFSchemaRef,
+        /// Position of a column and its new value, over `schema`.
+        assignments: Vec<(usize, Expr)>,
+        /// Only rows on which this is true are changed, over `schema`.
+        condition: Option<Expr>,
+    },
+}
+
+impl Binder {
+    /// Binds an `INSERT`.
+    pub fn bind_insert(
+        &self,
+        insert: &Insert,
+        declared: &[Option<ColumnType>],
+    ) -> Result<BoundInsert> {
+        let object = self.object(&insert.table)?;
+        if object.pipeline().is_some() {
+            return Err(Diagnostic::error(
+                SqlState::WRONG_OBJECT_TYPE,
+                format!("cannot insert into pipeline \"{}\"", object.name),
+            )
+            .at(insert.table.span()));
+        }
+        let targets = targets(object, &insert.columns, &insert.table.name)?;
+        let rules = self.bind_rules(object)?;
+        let mut params = declared.to_vec();
+        let mut relations = Vec::new();
+        let given = match &insert.rows {
+            InsertSource::Defaults => None,
+            InsertSource::Query(query) => {
+                let rows = self.rows(query, object, &targets, declared)?;
+                params = rows.params.into_iter().map(Some).collect();
+                relations = rows.relations;
+                Some((rows.plan, rows.width))
+            }
+        };
+        let plan = complete(object, &rules, &targets, given, insert)?;
+        let alias = insert.alias.as_ref().unwrap_or(&insert.table.name).value.clone();
+        let on_conflict = match &insert.on_conflict {
+            None => None,
+            Some(conflict) => {
+                check_conflict_target(object, conflict)?;
+                Some(match &conflict.action {
+                    ConflictAction::Nothing => BoundConflict::Nothing,
+                    ConflictAction::Update { assignments, condition } => self.conflict_update(
+                        object,
+                        &alias,
+                        assignments,
+                        condition.as_ref(),
+                        &rules,
+                    )?,
+                })
+            }
+        };
+        let returning = match &insert.returning {
+            None => None,
+            Some(items) => {
+                let (bound, types) =
+                    self.bind_returning(items, object, &alias, &insert.source, &params)?;
+                params = types.into_iter().map(Some).collect();
+                Some(bound)
+            }
+        };
+        Ok(BoundInsert {
+            object: object.id,
+            plan,
+            on_conflict,
+            returning,
+            params: params.into_iter().map(|t| t.unwrap_or(ColumnType::Text)).collect(),
+            relations,
+        })
+    }
+
+    /// The rows as written, each value coerced to its column.
+    fn rows(
+        &self,
+        query: &Query,
+        object: &Object,
+        targets: &[usize],
+        declared: &[Option<ColumnType>],
+    ) -> Result<Rows> {
+        let columns = object.columns();
+        let mut query = query.clone();
+        let hints = match query.ast.body.as_mut() {
+            SetExpr::Values(values) => {
+                let span = query.span;
+                let source = query.source.clone();
+                check_widths(values, targets, &source).map_err(|d| d.at_opt(Some(span)))?;
+                fill_defaults(values, columns, targets)?;
+                let hints = value_hints(values, columns, targets);
+                if query.ast.with.is_none()
+                    && query.ast.order_by.is_none()
+                    && query.ast.limit_clause.is_none()
+                {
+                    unify(query.ast.as_mut(), columns, targets);
+                }
+                hints
+            }
+            SetExpr::Select(select) => select_hints(select, columns, targets),
+            _ => BTreeMap::new(),
+        };
+        let mut declared = declared.to_vec();
+        for (n, column_type) in hints {
+            if declared.len() < n {
+                declared.resize(n, None);
+            }
+            if let Some(slot @ None) = declared.get_mut(n - 1) {
+                *slot = Some(column_type);
+            }
+        }
+        let planned = self.plan(&query, Reader::Terminating, &declared, None)?;
+        let width = planned.plan.schema().fields().len();
+        if width > targets.len() {
+            return Err(Diagnostic::syntax("INSERT has more expressions than target columns")
+                .at(query.span));
+        }
+        let outputs = assign::outputs(&planned.plan);
+        let mut exprs = Vec::with_capacity(width);
+        for (i, (qualifier, field)) in planned.plan.schema().iter().enumerate() {
+            let column = &columns[targets[i]];
+            let input = Expr::Column(PlanColumn::new(qualifier.cloned(), field.name()));
+            // Whether the type is still open is seen on the expression below.
+            let written = outputs.get(i).cloned().unwrap_or_else(|| input.clone());
+            assign::assign(self, written, field.data_type(), column)
+                .map_err(|d| d.at_opt(self.item_span(&query, i)).at(query.span))?;
+            let cast = assign::cast(self, input, field.data_type(), &column.column_type);
+            exprs.push(cast.alias(&column.name));
+        }
+        let plan = LogicalPlanBuilder::from(planned.plan)
+            .project(exprs)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(error::unplaced)?;
+        Ok(Rows {
+            plan,
+            width,
+            params: planned.params,
+            relations: planned
+                .found
+                .bindings
+                .values()
+                .copied()
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    /// Where the i-th value of a query is written.
+    fn item_span(&self, query: &Query, i: usize) -> Option<auspex_plan::Span> {
+        let span = match query.ast.body.as_ref() {
+            SetExpr::Select(select) => match select.projection.get(i)? {
+                ast::SelectItem::UnnamedExpr(e)
+                | ast::SelectItem::ExprWithAlias { expr: e, .. } => e.span(),
+                _ => return None,
+            },
+            SetExpr::Values(values) => values.rows.first()?.content.get(i)?.span(),
+            _ => return None,
+        };
+        query.source.span(span)
+    }
+
+    fn conflict_update(
+        &self,
+        object: &Object,
+        alias: &str,
+        assignments: &[Assignment],
+        condition: Option<&crate::statement::Expr>,
+        rules: &BoundRules,
+    ) -> Result<BoundConflict> {
+        let own = object.schema();
+        let of = |name: &str| {
+            DFSchema::try_from_qualified_schema(name.to_string(), &own).map_err(error::unplaced)
+        };
+        let joint = of(alias)?.join(&of("excluded")?).map_err(error::unplaced)?;
+        let schema = Arc::new(joint);
+        let assignments = self.assignments(assignments, object, &schema, alias, rules)?;
+        let condition =
+            condition.map(|c| self.bind_expr(&qualify(c, object, alias), &schema)).transpose()?;
+        Ok(BoundConflict::Update { schema, assignments, condition })
+    }
+
+    /// New values of columns, over `schema`.
+    pub(crate) fn assignments(
+        &self,
+        assignments: &[Assignment],
+        object: &Object,
+        schema: &DFSchemaRef,
+        alias: &str,
+        rules: &BoundRules,
+    ) -> Result<Vec<(usize, Expr)>> {
+        let mut bound: Vec<(usize, Expr)> = Vec::with_capacity(assignments.len());
+        for assignment in assignments {
+            let i = column_index(object, &assignment.column)?;
+            if bound.iter().any(|(taken, _)| *taken == i) {
+                return Err(Diagnostic::syntax(format!(
+                    "multiple assignments to same column \"{}\"",
+                    assignment.column.value
+                ))
+                .at(assignment.column.span));
+            }
+            let column = &object.columns()[i];
+            if column.generated.is_some() && matches!(assignment.value, AssignedValue::Expr(_)) {
+                return Err(generated_always("updated", column).at(assignment.column.span));
+            }
+            let value = match &assignment.value {
+                AssignedValue::Default if column.generated.is_some() => continue,
+                AssignedValue::Default => default_of(rules, i, column),
+                AssignedValue::Expr(expr) => {
+                    use datafusion::logical_expr::ExprSchemable;
+                    let value = self.bind_expr(&qualify(expr, object, alias), schema)?;
+                    let data_type =
+                        value.get_type(schema).map_err(|e| error::unplaced(e).at(expr.span))?;
+                    assign::assign(self, value, &data_type, column).map_err(|d| d.at(expr.span))?
+                }
+            };
+            bound.push((i, value));
+        }
+        Ok(bound)
+    }
+}
+
+struct Rows {
+    plan: LogicalPlan,
+    width: usize,
+    params: Vec<ColumnType>,
+    relations: Vec<ObjectId>,
+}
+
+/// Unqualified columns of the table get its name: the row that is there, not `excluded`.
+fn qualify(expr: &crate::statement::Expr, object: &Object, alias: &str) -> crate::statement::Expr {
+    use std::ops::ControlFlow;
+    let mut expr = expr.clone();
+    let _: ControlFlow<()> = ast::visit_expressions_mut(&mut expr.ast, |e| {
+        if let ast::Expr::Identifier(ident) = e {
+            let name = super::names::fold(ident);
+            let known = object.columns().iter().any(|c| c.name == name)
+                || object.columns().iter().any(|c| c.name.eq_ignore_ascii_case(&name));
+            if known {
+                let table =
+                    ast::Ident { value: alias.into(), quote_style: Some('"'), span: ident.span };
+                *e = ast::Expr::CompoundIdentifier(vec![table, ident.clone()]);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    expr
+}
+
+/// Positions of the columns named, or of all that can be given.
+fn targets(object: &Object, names: &[Ident], table: &Ident) -> Result<Vec<usize>> {
+    if names.is_empty() {
+        return Ok((0..object.columns().len()).collect());
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let i = column_index(object, name).map_err(|d| {
+            let _ = table;
+            d
+        })?;
+        if found.contains(&i) {
+            return Err(Diagnostic::error(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{}\" specified more than once", name.value),
+            )
+            .at(name.span));
+        }
+        found.push(i);
+    }
+    Ok(found)
+}
+
+/// Position of a column by name; by the only one that differs in case when there is none.
+pub(crate) fn column_index(object: &Object, name: &Ident) -> Result<usize> {
+    let columns = object.columns();
+    if let Some(i) = columns.iter().position(|c| c.name == name.value) {
+        return Ok(i);
+    }
+    let mut similar =
+        (0..columns.len()).filter(|i| columns[*i].name.eq_ignore_ascii_case(&name.value));
+    if let (Some(only), None) = (similar.next(), similar.next()) {
+        return Ok(only);
+    }
+    let error = Diagnostic::error(
+        SqlState::UNDEFINED_COLUMN,
+        format!("column \"{}\" of relation \"{}\" does not exist", name.value, object.name.name),
+    )
+    .at(name.span);
+    Err(match did_you_mean(&name.value, columns.iter().map(|c| c.name.as_str())) {
+        Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    })
+}
+
+fn check_widths(values: &ast::Values, targets: &[usize], source: &Source) -> Result<()> {
+    let width = values.rows.first().map_or(0, |r| r.content.len());
+    for row in &values.rows {
+        let place = |i: usize| row.content.get(i).and_then(|e| source.span(e.span()));
+        if row.content.len() != width {
+            return Err(
+                Diagnostic::syntax("VALUES lists must all be the same length").at_opt(place(0))
+            );
+        }
+        if row.content.len() > targets.len() {
+            return Err(Diagnostic::syntax("INSERT has more expressions than target columns")
+                .at_opt(place(targets.len())));
+        }
+    }
+    Ok(())
+}
+
+fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
+}
+
+/// Replaces `DEFAULT` by the default of its column.
+fn fill_defaults(values: &mut ast::Values, columns: &[Column], targets: &[usize]) -> Result<()> {
+    for row in &mut values.rows {
+        for (i, value) in row.content.iter_mut().enumerate() {
+            if is_default(value) {
+                *value = match &columns[targets[i]].default {
+                    Some(text) => crate::parse::parse_expression(text)?.ast,
+                    None => ast::Expr::Value(ast::Value::Null.with_empty_span()),
+                };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Casts each value to its column's type where the column mixes literals of several kinds: within
+/// one VALUES column DataFusion would look for a common type of all rows instead.
+fn unify(query: &mut ast::Query, columns: &[Column], targets: &[usize]) {
+    let SetExpr::Values(values) = query.body.as_mut() else { return };
+    let has_query = values.rows.iter().flat_map(|r| &r.content).any(|e| {
+        matches!(
+            e,
+            ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. }
+        )
+    });
+    let one_row = values.rows.len() == 1;
+    if has_query || one_row {
+        // As SELECT, whose items keep their own types and may hold subqueries.
+        let rows = std::mem::take(&mut values.rows);
+        if let Some(body) =
+            rows.into_iter().map(row_as_select).reduce(|left, right| SetExpr::SetOperation {
+                left: Box::new(left),
+                op: ast::SetOperator::Union,
+                set_quantifier: ast::SetQuantifier::All,
+                right: Box::new(right),
+            })
+        {
+            *query.body = body;
+        }
+        return;
+    }
+    let width = values.rows[0].content.len();
+    for i in 0..width {
+        let target = &columns[targets[i]].column_type;
+        let kinds: std::collections::BTreeSet<u8> =
+            values.rows.iter().map(|r| literal_kind(&r.content[i])).filter(|k| *k > 0).collect();
+        if kinds.len() > 1 || kinds.contains(&TEXT) && !is_text(target) {
+            for row in &mut values.rows {
+                let value = std::mem::replace(
+                    &mut row.content[i],
+                    ast::Expr::Value(ast::Value::Null.with_empty_span()),
+                );
+                row.content[i] =
+                    if literal_kind(&value) == OTHER { value } else { cast_to(value, target) };
+            }
+        }
+    }
+}
+
+const NUMBER: u8 = 1;
+const TEXT: u8 = 2;
+const BOOLEAN: u8 = 3;
+const OTHER: u8 = 4;
+
+/// Kind of a literal; 0 for NULL and parameters, which have none.
+fn literal_kind(expr: &ast::Expr) -> u8 {
+    match expr {
+        ast::Expr::Value(v) => match &v.value {
+            ast::Value::Number(..) => NUMBER,
+            ast::Value::Boolean(_) => BOOLEAN,
+            ast::Value::Null | ast::Value::Placeholder(_) => 0,
+            _ => TEXT,
+        },
+        ast::Expr::UnaryOp { expr, op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus } => {
+            literal_kind(expr)
+        }
+        _ => OTHER,
+    }
+}
+
+fn is_text(t: &ColumnType) -> bool {
+    matches!(t, ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Jsonb)
+}
+
+/// `CAST(value AS type)`; a type of no name here stays as it is.
+fn cast_to(value: ast::Expr, target: &ColumnType) -> ast::Expr {
+    let name = match target {
+        ColumnType::Varchar(_) => "text".to_string(),
+        other => other.to_string(),
+    };
+    let Ok(template) = crate::parse::parse_expression(&format!("CAST(NULL AS {name})")) else {
+        return value;
+    };
+    match template.ast {
+        ast::Expr::Cast { kind, data_type, format, array, .. } => {
+            ast::Expr::Cast { kind, expr: Box::new(value), data_type, format, array }
+        }
+        _ => value,
+    }
+}
+
+fn row_as_select(row: ast::Parens<Vec<ast::Expr>>) -> SetExpr {
+    let items = row
+        .content
+        .into_iter()
+        .enumerate()
+        .map(|(i, expr)| ast::SelectItem::ExprWithAlias {
+            expr,
+            alias: ast::Ident::with_quote('"', format!("column{}", i + 1)),
+        })
+        .collect();
+    match crate::parse::parse_query("SELECT 1").map(|q| *q.ast.body) {
+        Ok(SetExpr::Select(mut select)) => {
+            select.projection = items;
+            SetExpr::Select(select)
+        }
+        _ => unreachable!("the text is a SELECT"),
+    }
+}
+
+/// Types of parameters that are values of a row.
+fn value_hints(
+    values: &ast::Values,
+    columns: &[Column],
+    targets: &[usize],
+) -> BTreeMap<usize, ColumnType> {
+    let mut hints = BTreeMap::new();
+    for row in &values.rows {
+        for (value, target) in row.content.iter().zip(targets) {
+            hint(value, &columns[*target], &mut hints);
+        }
+    }
+    hints
+}
+
+fn select_hints(
+    select: &ast::Select,
+    columns: &[Column],
+    targets: &[usize],
+) -> BTreeMap<usize, ColumnType> {
+    let mut hints = BTreeMap::new();
+    for (item, target) in select.projection.iter().zip(targets) {
+        match item {
+            ast::SelectItem::UnnamedExpr(e) | ast::SelectItem::ExprWithAlias { expr: e, .. } => {
+                hint(e, &columns[*target], &mut hints);
+            }
+            // Behind a `*` the positions are not known.
+            _ => break,
+        }
+    }
+    hints
+}
+
+fn hint(value: &ast::Expr, column: &Column, hints: &mut BTreeMap<usize, ColumnType>) {
+    if let ast::Expr::Value(v) = value
+        && let ast::Value::Placeholder(id) = &v.value
+        && let Some(n) = super::resolve::parameter(id)
+    {
+        hints.entry(n).or_insert_with(|| column.column_type.clone());
+    }
+}
+
+fn default_of(rules: &BoundRules, i: usize, column: &Column) -> Expr {
+    let null = || {
+        Expr::Cast(Cast::new(
+            Box::new(Expr::Literal(ScalarValue::Null, None)),
+            column.column_type.arrow(),
+        ))
+    };
+    rules.defaults[i].clone().unwrap_or_else(null)
+}
+
+fn generated_always(what: &str, column: &Column) -> Diagnostic {
+    let text = match what {
+        "updated" => format!("column \"{}\" can only be updated to DEFAULT", column.name),
+        _ => format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name),
+    };
+    Diagnostic::error(SqlState("428C9"), text)
+        .detail(format!("Column \"{}\" is a generated column.", column.name))
+}
+
+/// The rows with defaults for what was left out, and the generated columns.
+fn complete(
+    object: &Object,
+    rules: &BoundRules,
+    targets: &[usize],
+    given: Option<(LogicalPlan, usize)>,
+    insert: &Insert,
+) -> Result<LogicalPlan> {
+    let columns = object.columns();
+    let (input, width) = match given {
+        Some(given) => given,
+        None => (LogicalPlanBuilder::empty(true).build().map_err(error::unplaced)?, 0),
+    };
+    let given: Vec<usize> = targets[..width].to_vec();
+    if width < targets.len() && !insert.columns.is_empty() && width > 0 {
+        return Err(Diagnostic::syntax("INSERT has more target columns than expressions")
+            .at(insert.columns[width].span));
+    }
+    let mut exprs = Vec::with_capacity(columns.len());
+    for (i, column) in columns.iter().enumerate() {
+        let expr = match given.iter().position(|t| *t == i) {
+            Some(at) => {
+                let name = &columns[given[at]].name;
+                if column.generated.is_some() && !only_default(insert, at) {
+                    return Err(generated_always("inserted", column).at(insert.table.span()));
+                }
+                Expr::Column(PlanColumn::new_unqualified(name))
+            }
+            None => default_of(rules, i, column),
+        };
+        exprs.push(expr.alias(&column.name));
+    }
+    let mut plan = LogicalPlanBuilder::from(input)
+        .project(exprs)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(error::unplaced)?;
+    if rules.generated.iter().any(Option::is_some) {
+        let exprs: Vec<Expr> = columns
+            .iter()
+            .zip(&rules.generated)
+            .map(|(column, generated)| match generated {
+                Some(expr) => expr.clone().alias(&column.name),
+                None => Expr::Column(PlanColumn::new_unqualified(&column.name)),
+            })
+            .collect();
+        plan = LogicalPlanBuilder::from(plan)
+            .project(exprs)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(error::unplaced)?;
+    }
+    Ok(plan)
+}
+
+/// Whether every row gives `DEFAULT` at this place.
+fn only_default(insert: &Insert, at: usize) -> bool {
+    let InsertSource::Query(query) = &insert.rows else { return true };
+    match query.ast.body.as_ref() {
+        SetExpr::Values(values) => {
+            values.rows.iter().all(|r| r.content.get(at).is_some_and(is_default))
+        }
+        _ => false,
+    }
+}
+
+fn check_conflict_target(object: &Object, conflict: &crate::statement::OnConflict) -> Result<()> {
+    let Some(table) = object.table() else {
+        return Err(Diagnostic::unsupported("a stream has no keys that could conflict")
+            .hint("ON CONFLICT is for tables.")
+            .at(conflict.span));
+    };
+    if conflict.columns.is_empty() {
+        return Ok(());
+    }
+    let mut named =
+        conflict.columns.iter().map(|c| column_index(object, c)).collect::<Result<Vec<_>>>()?;
+    named.sort_unstable();
+    named.dedup();
+    let mut key = table.primary_key.clone();
+    key.sort_unstable();
+    if named != key {
+        return Err(Diagnostic::error(
+            SqlState::INVALID_COLUMN_REFERENCE,
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        )
+        .hint("Name the columns of the primary key.")
+        .at(conflict.columns[0].span));
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Names of output columns, as PostgreSQL's `FigureColname` chooses them.
+
+use sqlparser::ast::{self, DataType, Expr, SelectItem, SetExpr, Value};
+
+/// Separates a name from what makes it unique: PostgreSQL lets output names repeat, DataFusion
+/// does not. No name can hold it, as the tokenizer refuses the character.
+pub(crate) const MARK: char = '\u{1}';
+
+/// The name without what makes it unique.
+pub(crate) fn shown(name: &str) -> &str {
+    name.split(MARK).next().unwrap_or(name)
+}
+
+/// The name of an expression without alias.
+pub(crate) fn figure(expr: &Expr) -> String {
+    internal(expr).map_or_else(|| "?column?".into(), |(name, _)| name)
+}
+
+/// Name and whether it is a strong one, which survives a cast.
+fn internal(expr: &Expr) -> Option<(String, bool)> {
+    let strong = |name: &str| Some((name.to_string(), true));
+    match expr {
+        Expr::Identifier(ident) => Some((fold(ident), true)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|p| (fold(p), true)),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => internal(inner),
+        Expr::Function(function) => {
+            let name = function.name.0.last()?.as_ident()?;
+            Some((fold(name), true))
+        }
+        Expr::Cast { expr, data_type, .. } => match internal(expr) {
+            Some((name, true)) => Some((name, true)),
+            _ => Some((type_name(data_type), false)),
+        },
+        Expr::TypedString(typed) => Some((type_name(&typed.data_type), false)),
+        Expr::Interval(_) => Some(("interval".into(), false)),
+        Expr::Value(value) => match value.value {
+            Value::Boolean(_) => Some(("bool".into(), false)),
+            _ => None,
+        },
+        Expr::Case { else_result, .. } => match else_result.as_ref().and_then(|e| internal(e)) {
+            Some((name, true)) => Some((name, true)),
+            _ => Some(("case".into(), false)),
+        },
+        Expr::Exists { .. } => strong("exists"),
+        Expr::Subquery(query) => first_target(&query.body),
+        Expr::Array(_) => strong("array"),
+        Expr::Tuple(_) => strong("row"),
+        Expr::AtTimeZone { .. } => strong("timezone"),
+        Expr::Extract { .. } => strong("extract"),
+        Expr::Trim { trim_where, .. } => strong(match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim",
+            Some(ast::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
+        Expr::Substring { .. } => strong("substring"),
+        Expr::Position { .. } => strong("position"),
+        Expr::Overlay { .. } => strong("overlay"),
+        Expr::Ceil { .. } => strong("ceil"),
+        Expr::Floor { .. } => strong("floor"),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                ast::AccessExpr::Dot(Expr::Identifier(name)) => Some((fold(name), true)),
+                _ => None,
+            });
+            field.or_else(|| internal(root))
+        }
+        _ => None,
+    }
+}
+
+fn first_target(body: &SetExpr) -> Option<(String, bool)> {
+    match body {
+        SetExpr::Select(select) => match select.projection.first()? {
+            SelectItem::UnnamedExpr(expr) => internal(expr),
+            SelectItem::ExprWithAlias { alias, .. } => Some((fold(alias), true)),
+            _ => None,
+        },
+        SetExpr::Query(query) => first_target(&query.body),
+        SetExpr::SetOperation { left, .. } => first_target(left),
+        _ => None,
+    }
+}
+
+/// An identifier folded as PostgreSQL folds it.
+pub(crate) fn fold(ident: &ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
+}
+
+/// PostgreSQL's internal name of a type.
+fn type_name(data_type: &DataType) -> String {
+    use auspex_plan::ColumnType as C;
+    let name = match crate::parse::column_type(data_type) {
+        Ok(C::Boolean) => "bool",
+        Ok(C::SmallInt) => "int2",
+        Ok(C::Integer) => "int4",
+        Ok(C::BigInt) => "int8",
+        Ok(C::Real) => "float4",
+        Ok(C::Double) => "float8",
+        Ok(C::Numeric { .. }) => "numeric",
+        Ok(C::Text) => match data_type {
+            DataType::Custom(name, _) => {
+                return name.0.last().and_then(|p| p.as_ident()).map_or("text".into(), fold);
+            }
+            DataType::Text => "text",
+            DataType::Regclass => "regclass",
+            _ => "varchar",
+        },
+        Ok(C::Varchar(_)) => "varchar",
+        Ok(C::Bytea) => "bytea",
+        Ok(C::Uuid) => "uuid",
+        Ok(C::Timestamptz) => "timestamptz",
+        Ok(C::Timestamp) => "timestamp",
+        Ok(C::Date) => "date",
+        Ok(C::Time) => "time",
+        Ok(C::Interval) => "interval",
+        Ok(C::Jsonb | C::Map(..)) => "jsonb",
+        Ok(C::Array(_)) => "array",
+        Err(_) => return data_type.to_string().to_ascii_lowercase(),
+    };
+    name.to_string()
+}

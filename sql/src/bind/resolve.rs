@@ -1,0 +1,759 @@
+//! The pass over the syntax tree before DataFusion plans it: while places in the text are known.
+//!
+//! It finds relations in the catalog and writes their exact names in, refuses what DataFusion would
+//! ignore or name badly, gives output columns PostgreSQL's names, and keeps the system columns of
+//! streams out of `*`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use auspex_plan::catalog::{Object, ObjectId};
+use auspex_plan::diagnostic::did_you_mean;
+use auspex_plan::relation::SYSTEM_COLUMNS;
+use auspex_plan::{ColumnType, Diagnostic, Span, SqlState};
+use sqlparser::ast::{
+    self, BinaryOperator, Expr, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned,
+    TableAlias, TableAliasColumnDef, TableFactor, Value, VisitorMut,
+};
+use sqlparser::tokenizer::Span as AstSpan;
+
+use super::context::Reader;
+use super::names::{self, MARK};
+use super::{Binder, Result};
+use crate::source::Source;
+
+/// What the pass has found out.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Relations of the catalog, by the name written.
+    pub(crate) bindings: BTreeMap<String, ObjectId>,
+    /// Types of parameters that stand right under a cast.
+    pub(crate) casts: BTreeMap<usize, ColumnType>,
+    /// The statement names a system column.
+    pub(crate) system_columns: bool,
+}
+
+impl Found {
+    /// The relations, each once, ascending.
+    pub(crate) fn relations(&self) -> BTreeSet<ObjectId> {
+        self.bindings.values().copied().collect()
+    }
+}
+
+/// A relation by name.
+pub(crate) enum Relation<'a> {
+    /// Of the catalog.
+    Object(&'a Object),
+    /// `pg_catalog`, `information_schema`, `auspex`: schema and name.
+    System(String, String),
+}
+
+/// Names in scope.
+struct Frame {
+    /// CTEs with the address of their query, by which visiting it is recognised.
+    ctes: Vec<(String, usize)>,
+    /// How many of them can be seen where the visit is.
+    visible: usize,
+    recursive: bool,
+}
+
+pub(crate) struct Resolver<'a> {
+    binder: &'a Binder,
+    source: &'a Arc<Source>,
+    reader: Reader,
+    /// Names that are relations although the catalog does not know them.
+    pub(crate) known: Vec<String>,
+    frames: Vec<Frame>,
+    pub(crate) found: Found,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(binder: &'a Binder, source: &'a Arc<Source>, reader: Reader) -> Self {
+        Resolver {
+            binder,
+            source,
+            reader,
+            known: Vec::new(),
+            frames: Vec::new(),
+            found: Found::default(),
+        }
+    }
+
+    /// Prepares a query.
+    pub(crate) fn query(mut self, query: &mut Query) -> Result<Found> {
+        self.found.system_columns = mentions_system_column(query);
+        match ast::VisitMut::visit(query, &mut self) {
+            ControlFlow::Continue(()) => Ok(self.found),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    /// Prepares an expression.
+    pub(crate) fn expr(mut self, expr: &mut Expr) -> Result<Found> {
+        self.found.system_columns = mentions_system_column(expr);
+        match ast::VisitMut::visit(expr, &mut self) {
+            ControlFlow::Continue(()) => Ok(self.found),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    fn at(&self, span: AstSpan) -> Option<Span> {
+        self.source.span(span)
+    }
+
+    fn is_cte(&self, name: &ObjectName) -> bool {
+        let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return false };
+        let name = names::fold(ident);
+        self.known.contains(&name)
+            || self
+                .frames
+                .iter()
+                .any(|f| f.ctes.iter().take(f.visible).any(|(cte, _)| *cte == name))
+    }
+
+    fn refuse(&self, what: impl Into<String>, span: AstSpan) -> Diagnostic {
+        Diagnostic::unsupported(what).at_opt(self.at(span))
+    }
+
+    fn pre_query(&mut self, query: &mut Query) -> Result<()> {
+        let address = address(query);
+        if let Some(frame) = self.frames.last_mut()
+            && let Some(i) = frame.ctes.iter().position(|(_, a)| *a == address)
+        {
+            frame.visible = if frame.recursive { i + 1 } else { i };
+        }
+        if let Some(with) = &query.with {
+            let ctes: Vec<(String, usize)> = with
+                .cte_tables
+                .iter()
+                .map(|cte| (names::fold(&cte.alias.name), self::address(&cte.query)))
+                .collect();
+            for (i, (name, _)) in ctes.iter().enumerate() {
+                if ctes[..i].iter().any(|(n, _)| n == name) {
+                    return Err(Diagnostic::error(
+                        SqlState("42712"),
+                        format!("WITH query name \"{name}\" specified more than once"),
+                    )
+                    .at_opt(self.at(with.cte_tables[i].alias.name.span)));
+                }
+            }
+            self.frames.push(Frame { ctes, visible: 0, recursive: with.recursive });
+        } else {
+            self.frames.push(Frame { ctes: Vec::new(), visible: 0, recursive: false });
+        }
+        if let Some(lock) = query.locks.first() {
+            return Err(self
+                .refuse("FOR UPDATE and FOR SHARE are not supported", query.span())
+                .detail(format!("The query has {lock}.")));
+        }
+        self.fetch_to_limit(query)?;
+        match query.body.as_ref() {
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                Err(self
+                    .refuse("data-modifying statements in WITH are not supported", query.span()))
+            }
+            SetExpr::Table(_) => Err(self
+                .refuse("TABLE is only supported at the beginning of a statement", query.span())
+                .hint("Write SELECT * FROM.")),
+            _ => Ok(()),
+        }
+    }
+
+    /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+    fn fetch_to_limit(&self, query: &mut Query) -> Result<()> {
+        let Some(fetch) = query.fetch.take() else { return Ok(()) };
+        if fetch.with_ties || fetch.percent {
+            return Err(self.refuse("FETCH WITH TIES and PERCENT are not supported", query.span()));
+        }
+        let one = || Expr::Value(Value::Number("1".into(), false).with_empty_span());
+        let rows = fetch.quantity.unwrap_or_else(one);
+        match &mut query.limit_clause {
+            Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+            None => {
+                query.limit_clause = Some(LimitClause::LimitOffset {
+                    limit: Some(rows),
+                    offset: None,
+                    limit_by: Vec::new(),
+                });
+            }
+            Some(_) => {
+                return Err(Diagnostic::syntax("multiple LIMIT clauses not allowed")
+                    .at_opt(self.at(query.span())));
+            }
+        }
+        Ok(())
+    }
+
+    fn post_query(&mut self, query: &Query) {
+        self.frames.pop();
+        let address = address(query);
+        if let Some(frame) = self.frames.last_mut()
+            && let Some(i) = frame.ctes.iter().position(|(_, a)| *a == address)
+        {
+            frame.visible = i + 1;
+        }
+    }
+
+    fn pre_select(&mut self, select: &mut Select) -> Result<()> {
+        if let Some(into) = &select.into {
+            return Err(self
+                .refuse("SELECT INTO is not supported", into.name.span())
+                .hint("Use CREATE STREAM .. AS or INSERT INTO .. SELECT."));
+        }
+        if self.found.system_columns {
+            self.expand_wildcards(select)?;
+        }
+        name_items(select);
+        Ok(())
+    }
+
+    /// Replaces `*` by the columns it shows, where a stream's system columns would show too.
+    fn expand_wildcards(&self, select: &mut Select) -> Result<()> {
+        let has_wildcard = select.projection.iter().any(|item| {
+            matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+        });
+        if !has_wildcard {
+            return Ok(());
+        }
+        let mut factors = Vec::new();
+        let mut merges = false;
+        for from in &select.from {
+            self.shown_columns(from, &mut factors, &mut merges)?;
+        }
+        if factors.iter().all(|f| f.columns.is_none()) {
+            return Ok(());
+        }
+        let mut items = Vec::with_capacity(select.projection.len());
+        for item in std::mem::take(&mut select.projection) {
+            match &item {
+                SelectItem::Wildcard(options) => {
+                    let span = options.wildcard_token.0.span;
+                    if merges || factors.iter().any(|f| f.name.is_none()) {
+                        return Err(self
+                            .refuse("* together with a system column is not supported here", span)
+                            .hint("List the columns."));
+                    }
+                    factors.iter().for_each(|f| f.push_items(&mut items));
+                }
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => {
+                    let wanted = name.0.last().and_then(|p| p.as_ident()).map(names::fold);
+                    match factors.iter().find(|f| f.name.is_some() && f.name == wanted) {
+                        Some(factor) if factor.columns.is_some() => factor.push_items(&mut items),
+                        _ => items.push(item),
+                    }
+                }
+                _ => items.push(item),
+            }
+        }
+        select.projection = items;
+        Ok(())
+    }
+
+    fn shown_columns(
+        &self,
+        from: &ast::TableWithJoins,
+        factors: &mut Vec<Factor>,
+        merges: &mut bool,
+    ) -> Result<()> {
+        self.shown_of_factor(&from.relation, factors, merges)?;
+        for join in &from.joins {
+            use JoinOperator as J;
+            if let J::Join(c)
+            | J::Inner(c)
+            | J::Left(c)
+            | J::LeftOuter(c)
+            | J::Right(c)
+            | J::RightOuter(c)
+            | J::FullOuter(c) = &join.join_operator
+            {
+                *merges |= matches!(c, JoinConstraint::Using(_) | JoinConstraint::Natural);
+            }
+            self.shown_of_factor(&join.relation, factors, merges)?;
+        }
+        Ok(())
+    }
+
+    fn shown_of_factor(
+        &self,
+        factor: &TableFactor,
+        factors: &mut Vec<Factor>,
+        merges: &mut bool,
+    ) -> Result<()> {
+        let alias_of = |alias: &Option<TableAlias>| alias.as_ref().map(|a| names::fold(&a.name));
+        let shown = match factor {
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let own = name.0.last().and_then(|p| p.as_ident()).map(names::fold);
+                let columns = if self.is_cte(name) {
+                    None
+                } else {
+                    match self.relation(name)? {
+                        Relation::Object(object) if object.stream().is_some() => {
+                            if alias.as_ref().is_some_and(|a| !a.columns.is_empty()) {
+                                return Err(self
+                                    .refuse(
+                                        "column aliases together with a system column are not supported",
+                                        name.span(),
+                                    )
+                                    .hint("Rename the columns in the select list."));
+                            }
+                            Some(object.columns().iter().map(|c| c.name.clone()).collect())
+                        }
+                        _ => None,
+                    }
+                };
+                Factor { name: alias_of(alias).or(own), columns }
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                return self.shown_columns(table_with_joins, factors, merges);
+            }
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::TableFunction { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => {
+                Factor { name: alias_of(alias), columns: None }
+            }
+            _ => Factor { name: None, columns: None },
+        };
+        factors.push(shown);
+        Ok(())
+    }
+
+    fn pre_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args,
+                sample,
+                version,
+                with_ordinality,
+                with_hints,
+                partitions,
+                ..
+            } => {
+                let span = name.span();
+                for (present, what) in [
+                    (sample.is_some(), "TABLESAMPLE"),
+                    (version.is_some(), "FOR SYSTEM_TIME"),
+                    (*with_ordinality, "WITH ORDINALITY"),
+                    (!with_hints.is_empty() || !partitions.is_empty(), "this table option"),
+                ] {
+                    if present {
+                        return Err(self.refuse(format!("{what} is not supported"), span));
+                    }
+                }
+                if args.is_some() {
+                    return self.table_function(name, alias, span);
+                }
+                if self.is_cte(name) {
+                    return Ok(());
+                }
+                self.replace_name(name, alias)
+            }
+            TableFactor::Derived { sample: None, .. }
+            | TableFactor::NestedJoin { .. }
+            | TableFactor::UNNEST { with_offset: false, with_ordinality: false, .. } => Ok(()),
+            TableFactor::Function { name, .. } => {
+                Err(self.refuse("LATERAL functions are not supported", name.span()))
+            }
+            TableFactor::MatchRecognize { table, .. } => {
+                Err(self.refuse("MATCH_RECOGNIZE is not supported", table.span()))
+            }
+            other => {
+                Err(self.refuse("this kind of table expression is not supported", other.span()))
+            }
+        }
+    }
+
+    /// PostgreSQL names the column of a function that gives one column like the function or its
+    /// alias.
+    fn table_function(
+        &self,
+        name: &mut ObjectName,
+        alias: &mut Option<TableAlias>,
+        span: AstSpan,
+    ) -> Result<()> {
+        strip_pg_catalog(name);
+        let function = name.to_string().to_ascii_lowercase();
+        if self.reader == Reader::Continuous {
+            let text = format!("a continuous query cannot read the function {function}()");
+            return Err(self.refuse(text, span));
+        }
+        if !self.binder.sources.has_table_function(&function) {
+            return Err(undefined_function(self.binder, &function).at_opt(self.at(span)));
+        }
+        if matches!(function.as_str(), "generate_series" | "range") {
+            let own = alias.as_ref().map_or_else(|| function.clone(), |a| names::fold(&a.name));
+            let columns = alias.as_ref().map(|a| a.columns.clone()).unwrap_or_default();
+            let columns = if columns.is_empty() {
+                vec![TableAliasColumnDef { name: quoted(&own, span), data_type: None }]
+            } else {
+                columns
+            };
+            *alias =
+                Some(TableAlias { explicit: true, name: quoted(&own, span), columns, at: None });
+        }
+        Ok(())
+    }
+
+    /// Writes the exact name of a relation in, with the written name as its alias.
+    fn replace_name(
+        &mut self,
+        name: &mut ObjectName,
+        alias: &mut Option<TableAlias>,
+    ) -> Result<()> {
+        let span = name.span();
+        let written = written(name);
+        let (schema, table) = match self.relation(name)? {
+            Relation::Object(object) => {
+                self.check_readable(object, span)?;
+                let exact = (object.name.schema.clone(), object.name.name.clone());
+                let id = object.id;
+                self.found.bindings.insert(written.join("."), id);
+                exact
+            }
+            Relation::System(schema, table) => {
+                if self.reader == Reader::Continuous {
+                    return Err(self.refuse(
+                        format!(
+                            "a continuous query cannot read the system view \"{schema}.{table}\""
+                        ),
+                        span,
+                    ));
+                }
+                (schema, table)
+            }
+        };
+        if alias.is_none()
+            && let Some(last) = written.last()
+        {
+            *alias = Some(TableAlias {
+                explicit: true,
+                name: quoted(last, span),
+                columns: Vec::new(),
+                at: None,
+            });
+        }
+        *name = ObjectName(vec![
+            ObjectNamePart::Identifier(quoted(&schema, span)),
+            ObjectNamePart::Identifier(quoted(&table, span)),
+        ]);
+        Ok(())
+    }
+
+    fn check_readable(&self, object: &Object, span: AstSpan) -> Result<()> {
+        if object.pipeline().is_some() {
+            return Err(Diagnostic::error(
+                SqlState::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is a pipeline", object.name.name),
+            )
+            .hint(format!("Its streams are read as {}.name.", object.name.name))
+            .at_opt(self.at(span)));
+        }
+        if self.reader == Reader::Continuous && object.stream().is_none() {
+            return Err(self
+                .refuse("a continuous query cannot read a table", span)
+                .hint("Continuous queries read streams; looking up tables is not done yet."));
+        }
+        Ok(())
+    }
+
+    /// The relation of this name.
+    pub(crate) fn relation(&self, name: &ObjectName) -> Result<Relation<'a>> {
+        let parts = written(name);
+        if let Some(id) = self.binder.bindings.get(&parts.join("."))
+            && let Some(object) = self.binder.catalog.get(*id)
+        {
+            return Ok(Relation::Object(object));
+        }
+        self.binder.relation(&parts).map_err(|d| d.at_opt(self.at(name.span())))
+    }
+
+    fn pre_expr(&mut self, expr: &mut Expr) -> Result<()> {
+        match expr {
+            Expr::CompoundIdentifier(parts) if parts.len() == 3 => {
+                // `schema.table.column`: tables go by their alias, which is their name.
+                parts.remove(0);
+            }
+            Expr::Function(function) => {
+                strip_pg_catalog(&mut function.name);
+                let span = function.name.span();
+                if function.name.0.len() != 1 {
+                    return Err(undefined_function(self.binder, &function.name.to_string())
+                        .at_opt(self.at(span)));
+                }
+                let name = function
+                    .name
+                    .0
+                    .last()
+                    .and_then(|p| p.as_ident())
+                    .map(names::fold)
+                    .unwrap_or_default();
+                if !self.binder.functions.exists(&name) && !SPECIAL.contains(&name.as_str()) {
+                    return Err(undefined_function(self.binder, &name).at_opt(self.at(span)));
+                }
+                if self.reader == Reader::Continuous {
+                    self.check_continuous_function(&name, function.over.is_some(), span)?;
+                }
+            }
+            Expr::Cast { expr: inner, data_type, .. } => {
+                let target = crate::parse::column_type(data_type)
+                    .map_err(|d| d.at_opt(self.at(expr_end(inner))))?;
+                if let Expr::Value(value) = inner.as_ref()
+                    && let Value::Placeholder(id) = &value.value
+                    && let Some(n) = parameter(id)
+                {
+                    self.found.casts.entry(n).or_insert(target);
+                }
+            }
+            Expr::BinaryOp { op, .. } => {
+                if let BinaryOperator::PGCustomBinaryOperator(path) = op
+                    && let Some(plain) = path.last().and_then(|name| operator(name))
+                {
+                    *op = plain;
+                }
+            }
+            Expr::Collate { expr: inner, collation } => {
+                let name = written(collation);
+                let plain = name.last().is_some_and(|n| {
+                    ["default", "c", "posix"].contains(&n.to_ascii_lowercase().as_str())
+                });
+                if !plain {
+                    let text = format!("collation \"{}\" is not supported", name.join("."));
+                    return Err(self
+                        .refuse(text, collation.span())
+                        .hint("Texts compare by code point, as with COLLATE \"C\"."));
+                }
+                *expr = inner.as_ref().clone();
+                return self.pre_expr(expr);
+            }
+            Expr::AtTimeZone { timestamp, .. } => {
+                return Err(self
+                    .refuse("AT TIME ZONE is not supported", timestamp.span())
+                    .hint("Timestamps are in UTC."));
+            }
+            Expr::Subquery(q)
+            | Expr::Exists { subquery: q, .. }
+            | Expr::InSubquery { subquery: q, .. }
+                if self.reader == Reader::Continuous =>
+            {
+                return Err(self
+                    .refuse("a continuous query cannot have a subquery in an expression", q.span())
+                    .hint("Subqueries are possible in FROM."));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Functions whose result depends on more than their arguments would give another result when
+    /// the log is replayed.
+    fn check_continuous_function(&self, name: &str, over: bool, span: AstSpan) -> Result<()> {
+        use datafusion::logical_expr::Volatility;
+        let functions = &self.binder.functions;
+        if over {
+            return Err(self
+                .refuse("window functions are not supported in a continuous query", span)
+                .hint("Run the query with SELECT over the retained rows."));
+        }
+        if functions.scalar(name).is_none()
+            && (functions.aggregate(name).is_some() || functions.window(name).is_some())
+        {
+            return Err(self
+                .refuse(
+                    format!("aggregate function {name}() is not supported in a continuous query"),
+                    span,
+                )
+                .hint("Run the query with SELECT over the retained rows."));
+        }
+        if let Some(udf) = functions.scalar(name)
+            && udf.signature().volatility != Volatility::Immutable
+        {
+            return Err(self
+                .refuse(format!("function {name}() cannot be used in a continuous query"), span)
+                .detail(
+                    "Its result would be another one when the query is run again after a restart.",
+                )
+                .hint(
+                    "The system columns _time and _ingested hold a row's event time and arrival.",
+                ));
+        }
+        Ok(())
+    }
+}
+
+/// Names that DataFusion's planner knows without a function.
+const SPECIAL: [&str; 8] =
+    ["make_array", "struct", "named_struct", "make_map", "map", "grouping", "unnest", "row"];
+
+/// A relation of FROM: its name, and the columns `*` shows when they are not all it has.
+struct Factor {
+    name: Option<String>,
+    columns: Option<Vec<String>>,
+}
+
+impl Factor {
+    fn push_items(&self, items: &mut Vec<SelectItem>) {
+        let Some(name) = &self.name else { return };
+        let qualifier = quoted(name, AstSpan::empty());
+        match &self.columns {
+            Some(columns) => items.extend(columns.iter().map(|column| {
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![
+                    qualifier.clone(),
+                    quoted(column, AstSpan::empty()),
+                ]))
+            })),
+            None => items.push(SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(ObjectName(vec![
+                    ObjectNamePart::Identifier(qualifier),
+                ])),
+                ast::WildcardAdditionalOptions::default(),
+            )),
+        }
+    }
+}
+
+/// Gives each item of the select list the name PostgreSQL would give it, unique by [`MARK`].
+fn name_items(select: &mut Select) {
+    let wildcard = select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let mut used = BTreeSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let (expr, name, plain) = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                (expr.clone(), names::figure(expr), plain)
+            }
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), names::fold(alias), false),
+            _ => continue,
+        };
+        let fresh = used.insert(name.clone());
+        let unnamed = matches!(item, SelectItem::UnnamedExpr(_));
+        if fresh && (!unnamed || (plain && !wildcard)) {
+            continue;
+        }
+        let unique = if fresh && !(plain && wildcard) { name } else { format!("{name}{MARK}{i}") };
+        *item = SelectItem::ExprWithAlias { expr, alias: quoted(&unique, AstSpan::empty()) };
+    }
+}
+
+/// `42883` with the nearest name.
+pub(crate) fn undefined_function(binder: &Binder, name: &str) -> Diagnostic {
+    let error =
+        Diagnostic::error(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
+    match did_you_mean(name, binder.functions.names()) {
+        Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+        None => error.hint("No function matches the given name."),
+    }
+}
+
+fn mentions_system_column<V: ast::Visit>(node: &V) -> bool {
+    let is_system = |ident: &Ident| SYSTEM_COLUMNS.contains(&names::fold(ident).as_str());
+    ast::visit_expressions(node, |expr| {
+        let found = match expr {
+            Expr::Identifier(ident) => is_system(ident),
+            Expr::CompoundIdentifier(parts) => parts.last().is_some_and(is_system),
+            _ => false,
+        };
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .is_break()
+}
+
+/// The parts of a name, folded.
+pub(crate) fn written(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(|p| p.as_ident()).map(names::fold).collect()
+}
+
+/// Number of a parameter `$n`.
+pub(crate) fn parameter(id: &str) -> Option<usize> {
+    id.strip_prefix('$')?.parse().ok().filter(|n| (1..=65_535).contains(n))
+}
+
+fn quoted(value: &str, span: AstSpan) -> Ident {
+    Ident { value: value.to_string(), quote_style: Some('"'), span }
+}
+
+fn strip_pg_catalog(name: &mut ObjectName) {
+    if name.0.len() == 2 && name.0[0].as_ident().is_some_and(|i| names::fold(i) == "pg_catalog") {
+        name.0.remove(0);
+    }
+}
+
+/// `OPERATOR(pg_catalog.~)` without the ceremony.
+fn operator(name: &str) -> Option<BinaryOperator> {
+    Some(match name {
+        "~" => BinaryOperator::PGRegexMatch,
+        "~*" => BinaryOperator::PGRegexIMatch,
+        "!~" => BinaryOperator::PGRegexNotMatch,
+        "!~*" => BinaryOperator::PGRegexNotIMatch,
+        "~~" => BinaryOperator::PGLikeMatch,
+        "~~*" => BinaryOperator::PGILikeMatch,
+        "!~~" => BinaryOperator::PGNotLikeMatch,
+        "!~~*" => BinaryOperator::PGNotILikeMatch,
+        "=" => BinaryOperator::Eq,
+        "<>" => BinaryOperator::NotEq,
+        "<" => BinaryOperator::Lt,
+        "<=" => BinaryOperator::LtEq,
+        ">" => BinaryOperator::Gt,
+        ">=" => BinaryOperator::GtEq,
+        "+" => BinaryOperator::Plus,
+        "-" => BinaryOperator::Minus,
+        "*" => BinaryOperator::Multiply,
+        "/" => BinaryOperator::Divide,
+        "%" => BinaryOperator::Modulo,
+        "||" => BinaryOperator::StringConcat,
+        _ => return None,
+    })
+}
+
+/// The place of a cast, for want of the type's own.
+fn expr_end(expr: &Expr) -> AstSpan {
+    expr.span()
+}
+
+/// Where a node is in memory while the tree is visited.
+fn address(query: &Query) -> usize {
+    std::ptr::from_ref(query) as usize
+}
+
+impl VisitorMut for Resolver<'_> {
+    type Break = Diagnostic;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Diagnostic> {
+        flow(self.pre_query(query))
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Diagnostic> {
+        self.post_query(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Diagnostic> {
+        flow(self.pre_select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Diagnostic> {
+        flow(self.pre_factor(factor))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Diagnostic> {
+        flow(self.pre_expr(expr))
+    }
+}
+
+fn flow(result: Result<()>) -> ControlFlow<Diagnostic> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    }
+}
