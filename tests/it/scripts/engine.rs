@@ -1,7 +1,9 @@
 //! An engine inside the test, with a life of its own: its tasks and threads end with it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
@@ -9,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
 use auspex_server::engine::{Engine, EngineOptions, Outcome, Session};
 use auspex_storage::{
-    Append, Durability, MemStore, RocksOptions, RocksStore, Run, SharedStore, Transaction,
+    Append, Durability, MemStore, RocksOptions, RocksStore, Run, SharedStore, Store, Transaction,
 };
 use futures::StreamExt;
 use serde_json::{Map, Value};
@@ -45,6 +47,7 @@ impl Home {
 
 /// A running engine with one session.
 pub(crate) struct Life {
+    store: Weak<dyn Store>,
     runtime: tokio::runtime::Runtime,
     engine: Arc<Engine>,
     session: Session,
@@ -62,34 +65,45 @@ impl Life {
             .build()
             .map_err(|e| e.to_string())?;
         let options = EngineOptions { data_dir: None, workers, batch_rows, sweep_seconds: 0 };
+        let opened = home.open()?;
+        let store = Arc::downgrade(&opened);
         let engine = {
             let _inside = runtime.enter();
-            Engine::with_store(home.open()?, options).map_err(|e| text(&e))?
+            Engine::with_store(opened, options).map_err(|e| text(&e))?
         };
         let session = engine.session("auspex", "auspex");
-        Ok(Life { runtime, engine, session })
+        Ok(Life { store, runtime, engine, session })
     }
 
     /// Ends without telling anybody.
-    pub(crate) fn crash(self) {
-        let Life { runtime, engine, session } = self;
+    pub(crate) fn crash(self, home: &Home) -> Result<(), String> {
+        let Life { store, runtime, engine, session } = self;
         drop(session);
         drop(engine);
         drop(runtime);
+        // The threads of its queries end in the background: wait until they have let go.
+        let own = match home {
+            Home::Memory(_) => 1,
+            Home::Disk(_) => 0,
+        };
+        let limit = Instant::now() + Duration::from_secs(30);
+        while store.strong_count() > own {
+            if Instant::now() > limit {
+                return Err("the engine was dropped and still holds its store".to_owned());
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
     }
 
     /// Ends in order; on disk everything is synced.
     pub(crate) fn stop(self, home: &Home) -> Result<(), String> {
-        let Life { runtime, engine, session } = self;
-        drop(session);
         // A store in memory that is closed would stay closed.
-        let outcome = match home {
-            Home::Memory(_) => Ok(()),
-            Home::Disk(_) => runtime.block_on(async { engine.shutdown() }).map_err(|e| text(&e)),
-        };
-        drop(engine);
-        drop(runtime);
-        outcome
+        if let Home::Disk(_) = home {
+            let shutdown = async { self.engine.shutdown() };
+            self.runtime.block_on(shutdown).map_err(|e| text(&e))?;
+        }
+        self.crash(home)
     }
 
     /// Runs all statements of a text; the rows of the last one that has any.
@@ -175,9 +189,13 @@ impl Life {
         for batch in &batches {
             for row in 0..batch.num_rows() {
                 for column in batch.columns() {
-                    if let Value::String(line) = rows::show(column, row)? {
-                        lines.push_str(&line);
-                        lines.push('\n');
+                    // What the query has done so far is not part of its plan.
+                    match rows::show(column, row)? {
+                        Value::String(line) if !line.starts_with("State:") => {
+                            lines.push_str(&line);
+                            lines.push('\n');
+                        }
+                        _ => {}
                     }
                 }
             }

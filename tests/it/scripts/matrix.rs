@@ -88,14 +88,14 @@ fn run(script: &Script, program: &Program, cell: Cell) -> Result<Vec<String>, St
                 life = begin()?;
             }
             Group::Step(_) => {
-                life.crash();
+                life.crash(&home)?;
                 life = begin()?;
             }
         }
         if cell.restart == Restart::CrashAfterEachStep {
             // The queries may be anywhere; what they have put out is final.
             let early = read_outputs(&mut life, &script.outputs)?;
-            life.crash();
+            life.crash(&home)?;
             life = begin()?;
             let later = read_outputs(&mut life, &script.outputs)?;
             for (early, later) in early.iter().zip(&later) {
