@@ -4,7 +4,7 @@
 //! |---|---|
 //! | opening, format, sizes | `open` |
 //! | a transaction on its caller's thread: checks, encoding | `prepare` |
-//! | order, offsets, group commit, visibility | `commit` |
+//! | order, group commit, visibility; offsets and what is written | `commit`, `place` |
 //! | bulk loads | `stage` |
 //! | reading, searching by time and place | `read` |
 //! | retention, room on the disk | `sweep`, `space` |
@@ -15,6 +15,7 @@ mod entry;
 mod faults;
 mod keys;
 mod open;
+mod place;
 mod prepare;
 mod read;
 mod space;

@@ -284,3 +284,46 @@ fn buffered_rows_do_not_pass_through_the_committer() {
     assert_eq!(committed, Committed { offsets: vec![0], sequence: 0 });
     assert_eq!(read_all(&*store, 1), [0, 1, 2]);
 }
+
+#[test]
+fn all_ways_in_at_once_keep_every_stream_in_order() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    create(&*store, &[1, 2, 3]);
+    store.open_stream(StreamConfig { retention_bytes: Some(20_000), ..config(3) }).unwrap();
+    let one =
+        |stream, n: i64| Transaction { appends: vec![append(stream, [n])], ..Default::default() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..100).for_each(|n| drop(commit(&*store, one(1, n)).unwrap())));
+        scope.spawn(|| {
+            for n in 0..300 {
+                // Rows of two streams in falling order of their numbers: locks must not cross.
+                let derived = [3, 2].map(|stream| Append {
+                    derived: Some((Run::Constant(n), Run::Constant(n))),
+                    at_offset: Some(n as u64),
+                    ..append(stream, [n])
+                });
+                let appends = derived.to_vec();
+                let transaction = Transaction { appends, ..Transaction::default() };
+                store.submit(transaction, Durability::Buffered).wait().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for n in 10..30 {
+                create(&*store, &[n]);
+                let staged = store.stage(append(n, 0..5000)).unwrap();
+                let rest = one(n, 5000);
+                store.submit_staged(vec![staged], rest, Durability::Synced).wait().unwrap();
+                assert_eq!(read_all(&*store, n).len(), 5001);
+                let drop_streams = vec![n];
+                commit(&*store, Transaction { drop_streams, ..Transaction::default() }).unwrap();
+            }
+        });
+        scope.spawn(|| (0..50).map(|_| store.sweep(0).unwrap()).sum::<u64>());
+    });
+    assert_eq!(read_all(&*store, 1), (0..100).collect::<Vec<_>>());
+    assert_eq!(read_all(&*store, 2), (0..300).collect::<Vec<_>>());
+    let oldest = store.head(3).unwrap().oldest as i64;
+    assert_eq!(read_all(&*store, 3), (oldest..300).collect::<Vec<_>>());
+    assert_eq!(store.sequence(), 100 + 20 * 5001);
+}
