@@ -110,9 +110,8 @@ impl Binary {
             }
             // As in PostgreSQL, the trailer may be missing.
             State::Rows if self.tail.len() >= 2 => {
-                return Err(
-                    CopyError::format("unexpected EOF in COPY data").at(self.row + 1, Place::Line)
-                );
+                let error = CopyError::format("unexpected EOF in COPY data");
+                return Err(self.wrong(error, self.wanted_by));
             }
             State::Rows | State::Ended => {}
         }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
-    FixedSizeBinaryArray, NullBufferBuilder, PrimitiveArray, StringViewBuilder,
-    TimestampMicrosecondArray, new_null_array,
+    FixedSizeBinaryArray, NullBufferBuilder, PrimitiveArray, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow::buffer::Buffer;
 use arrow::datatypes::{
@@ -21,9 +21,11 @@ use auspex_plan::types::UTC;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use datafusion::common::ScalarValue;
 
+use super::field::{Field as TextField, Fields};
 use super::value::{self, Value};
+use super::views::Views;
 use super::{datetime, swar};
-use crate::copy::CopyOptions;
+use crate::copy::{CopyError, CopyOptions};
 use crate::pg::decode;
 use crate::pg::zone::Zone;
 
@@ -46,7 +48,7 @@ enum Values {
     Float4(Vec<f32>),
     Float8(Vec<f64>),
     /// Keeps its own nulls.
-    Text(Box<StringViewBuilder>),
+    Text(Views),
     Date(Vec<i32>),
     /// `timestamp` (false) or `timestamptz` (true).
     Timestamp(Vec<i64>, bool),
@@ -56,7 +58,7 @@ enum Values {
     Other(Vec<ScalarValue>),
 }
 
-/// Complete rows of text or csv without quotes or escapes, and where their fields are.
+/// Complete rows of text or csv, and where their fields are.
 pub(super) struct Chunk<'a> {
     /// The rows.
     pub(super) text: &'a str,
@@ -66,18 +68,39 @@ pub(super) struct Chunk<'a> {
     pub(super) width: usize,
     /// 1 where lines end in CR LF, else 0; concerns the last field of a row only.
     pub(super) trim: usize,
-    /// What stands for null.
-    pub(super) null: &'a [u8],
+    /// What quotes and escapes look like.
+    pub(super) options: &'a CopyOptions,
+    /// The byte that fields with quotes or escapes have, when there may be such fields.
+    pub(super) dress: Option<u8>,
     /// Zone of timestamps without one.
     pub(super) zone: Zone,
 }
 
 impl Chunk<'_> {
+    /// Field `column` of row `row` as sent.
     #[inline(always)]
     pub(super) fn field(&self, row: usize, column: usize) -> Range<usize> {
         let at = row * self.width + column;
         let trim = if column + 1 == self.width { self.trim } else { 0 };
         self.starts[at] as usize..self.starts[at + 1] as usize - 1 - trim
+    }
+
+    /// The field without a pair of quotes around it, and whether there was one. What is left may
+    /// still have quotes or escapes inside.
+    #[inline(always)]
+    fn undressed(&self, field: Range<usize>) -> (Range<usize>, bool) {
+        let bytes = self.text.as_bytes();
+        match self.dress {
+            Some(quote)
+                if quote != b'\\'
+                    && field.len() >= 2
+                    && bytes[field.start] == quote
+                    && bytes[field.end - 1] == quote =>
+            {
+                (field.start + 1..field.end - 1, true)
+            }
+            _ => (field, false),
+        }
     }
 }
 
@@ -92,7 +115,7 @@ pub(super) struct BinaryChunk<'a> {
 }
 
 /// A value that is wrong, with its row in the chunk.
-pub(super) type Bad = (usize, Box<Diagnostic>);
+pub(super) type Bad = (usize, Box<CopyError>);
 
 impl Column {
     pub(super) fn new(field: &Field, kind: ColumnType, options: &CopyOptions) -> Column {
@@ -103,9 +126,7 @@ impl Column {
             ColumnType::BigInt => Values::Int8(Vec::new()),
             ColumnType::Real => Values::Float4(Vec::new()),
             ColumnType::Double => Values::Float8(Vec::new()),
-            ColumnType::Text | ColumnType::Varchar(_) => {
-                Values::Text(Box::new(StringViewBuilder::new()))
-            }
+            ColumnType::Text | ColumnType::Varchar(_) => Values::Text(Views::new()),
             ColumnType::Date => Values::Date(Vec::new()),
             ColumnType::Timestamp => Values::Timestamp(Vec::new(), false),
             ColumnType::Timestamptz => Values::Timestamp(Vec::new(), true),
@@ -121,20 +142,6 @@ impl Column {
             kind,
             values,
             nulls: NullBufferBuilder::new(0),
-        }
-    }
-
-    /// What a field is after the null rules of csv: `quoted` tells `""` from nothing.
-    pub(super) fn null_rule<'a>(
-        &self,
-        field: Option<&'a str>,
-        quoted: bool,
-        null: &'a str,
-    ) -> Option<&'a str> {
-        match field {
-            None if self.force_not_null => Some(null),
-            Some(text) if self.force_null && quoted && text == null => None,
-            other => other,
         }
     }
 
@@ -168,7 +175,7 @@ impl Column {
             _ => text,
         };
         if let Values::Text(values) = &mut self.values {
-            values.append_value(text);
+            values.push(text);
         }
         Ok(())
     }
@@ -181,7 +188,7 @@ impl Column {
             Values::Int8(values) => values.push(0),
             Values::Float4(values) => values.push(0.0),
             Values::Float8(values) => values.push(0.0),
-            Values::Text(values) => values.append_null(),
+            Values::Text(values) => values.push_null(),
             Values::Date(values) => values.push(0),
             Values::Timestamp(values, _) => values.push(0),
             Values::Numeric(values) => values.push(0),
@@ -213,6 +220,21 @@ impl Column {
         Ok(())
     }
 
+    /// Adds a field of text or csv after the rules for null: `quoted` tells `""` from nothing.
+    pub(super) fn field(
+        &mut self,
+        field: TextField<'_>,
+        null: &str,
+        zone: Zone,
+    ) -> Result<(), Diagnostic> {
+        let text = match field.text {
+            None if self.force_not_null => Some(null),
+            Some(text) if self.force_null && field.quoted && text == null => None,
+            text => text,
+        };
+        self.text(text, zone)
+    }
+
     /// Adds field `column` of the rows `rows` of a chunk. On error, the rows before the bad one
     /// have been added.
     pub(super) fn text_chunk(
@@ -220,15 +242,16 @@ impl Column {
         chunk: &Chunk<'_>,
         column: usize,
         rows: Range<usize>,
+        fields: &mut Fields,
     ) -> Result<(), Bad> {
         let mut done = rows.start;
         while done < rows.end {
-            let rest = done..rows.end;
-            done = self.text_run(chunk, column, rest);
+            done = self.text_run(chunk, column, done..rows.end);
             if done < rows.end {
-                let field = &chunk.text[chunk.field(done, column)];
-                let null = field.as_bytes() == chunk.null && !self.force_not_null;
-                self.text((!null).then_some(field), chunk.zone)
+                let raw = &chunk.text[chunk.field(done, column)];
+                fields
+                    .one(raw, chunk.options)
+                    .and_then(|field| Ok(self.field(field, &chunk.options.null, chunk.zone)?))
                     .map_err(|error| (done, Box::new(error)))?;
                 done += 1;
             }
@@ -279,12 +302,24 @@ impl Column {
                 if matches!(self.kind, ColumnType::Varchar(_)) {
                     return rows.start;
                 }
+                let null = chunk.options.null.as_bytes();
+                values.reserve(rows.len());
                 for row in rows.clone() {
                     let field = chunk.field(row, column);
-                    if bytes[field.clone()] == *chunk.null {
-                        return row;
-                    }
-                    values.append_value(&chunk.text[field]);
+                    let field = match chunk.dress {
+                        None if bytes[field.clone()] == *null => return row,
+                        None => field,
+                        Some(dress) => {
+                            let (field, quoted) = chunk.undressed(field);
+                            let text = &bytes[field.clone()];
+                            if text.contains(&dress) || text == null && (!quoted || self.force_null)
+                            {
+                                return row;
+                            }
+                            field
+                        }
+                    };
+                    values.push_part(chunk.text, field.start, field.end);
                 }
                 rows.end
             }
@@ -308,7 +343,7 @@ impl Column {
                 let field = usize::try_from(len)
                     .ok()
                     .map(|len| &chunk.bytes[start as usize..start as usize + len]);
-                self.binary(field).map_err(|error| (done, Box::new(error)))?;
+                self.binary(field).map_err(|error| (done, Box::new(error.into())))?;
                 done += 1;
             }
         }
@@ -337,12 +372,16 @@ impl Column {
                 fixed(values, nulls, chunk, column, rows, value::binary_timestamp)
             }
             Values::Text(values) if self.kind == ColumnType::Text => {
+                values.reserve(rows.len());
                 for row in rows.clone() {
                     let (start, len) = chunk.fields[row * chunk.width + column];
                     let Ok(len) = usize::try_from(len) else { return row };
-                    match value::utf8(&chunk.bytes[start as usize..start as usize + len]) {
-                        Ok(text) => values.append_value(text),
-                        Err(_) => return row,
+                    let start = start as usize;
+                    if !values.push_ascii(chunk.bytes, start, len) {
+                        match value::utf8(&chunk.bytes[start..start + len]) {
+                            Ok(text) => values.push(text),
+                            Err(_) => return row,
+                        }
                     }
                 }
                 rows.end
@@ -352,7 +391,7 @@ impl Column {
     }
 
     /// The values added so far as an array; the column is empty afterwards.
-    pub(super) fn finish(&mut self, rows: usize) -> Result<ArrayRef, Diagnostic> {
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, Diagnostic> {
         let nulls = self.nulls.finish();
         fn primitive<T: ArrowPrimitiveType>(
             values: &mut Vec<T::Native>,
@@ -368,10 +407,7 @@ impl Column {
             Values::Int8(values) => primitive::<Int64Type>(values, nulls),
             Values::Float4(values) => primitive::<Float32Type>(values, nulls),
             Values::Float8(values) => primitive::<Float64Type>(values, nulls),
-            Values::Text(values) => {
-                let next = Box::new(StringViewBuilder::with_capacity(rows));
-                Arc::new(std::mem::replace(values, next).finish())
-            }
+            Values::Text(values) => Arc::new(values.finish()),
             Values::Date(values) => {
                 Arc::new(Date32Array::new(std::mem::take(values).into(), nulls))
             }
@@ -407,12 +443,15 @@ fn run<T>(
     read: impl Fn(Range<usize>) -> Option<T>,
 ) -> usize {
     let bytes = chunk.text.as_bytes();
+    let null = chunk.options.null.as_bytes();
     let before = values.len();
     values.reserve(rows.len());
     let first = rows.start;
     for row in rows {
         let field = chunk.field(row, column);
-        if bytes[field.clone()] == *chunk.null {
+        let (field, quoted) = chunk.undressed(field);
+        // A quoted null string is for the complete parser too, which knows FORCE_NULL.
+        if bytes[field.clone()] == *null || quoted && field.is_empty() {
             break;
         }
         match read(field) {

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::column::Chunk;
 use super::field::Fields;
-use super::index::{Bytes, Index};
+use super::index::{Dress, Index, Syntax};
 use super::line::{Ending, Found, LineScan};
 use super::rows::Rows;
 use super::value;
@@ -118,7 +118,8 @@ impl Delimited {
     fn lines(&mut self, bytes: &[u8], out: &mut Vec<RecordBatch>) -> Result<usize, CopyError> {
         let mut used = 0;
         while used < bytes.len() && !self.ended {
-            let plain = !self.header && self.ending != Some(Ending::Return);
+            // The first line, read alone, tells how lines end.
+            let plain = !self.header && matches!(self.ending, Some(Ending::Newline | Ending::Both));
             if plain && self.slow_lines == 0 {
                 let rest = &bytes[used..];
                 let chunk = &rest[..rest.len().min(CHUNK)];
@@ -152,82 +153,83 @@ impl Delimited {
         bytes: &[u8],
         out: &mut Vec<RecordBatch>,
     ) -> Result<(usize, bool), CopyError> {
-        let csv = self.options.format == Format::Csv;
         let both = self.ending == Some(Ending::Both);
-        // In csv a backslash can start the end marker. Where lines end in CR LF, carriage returns
-        // are looked for afterwards.
-        let special = [
-            if csv { self.options.quote } else { b'\\' },
-            if csv { self.options.escape } else { b'\\' },
-            b'\\',
-            if both { b'\\' } else { b'\r' },
-        ];
+        let options = &self.options;
+        let dress = match options.format {
+            Format::Csv if options.quote == options.escape => Dress::Quote(options.quote),
+            Format::Csv => Dress::Other(options.quote),
+            _ => Dress::Backslash,
+        };
+        // Where lines end in CR LF, carriage returns are looked for afterwards.
+        let special = if both { 0 } else { b'\r' };
         let width = self.rows.columns.len();
-        let of = Bytes { delimiter: self.options.delimiter, special };
-        let mut plain = self.index.build(bytes, width, of);
-        if both {
-            let returns = memchr::memchr_iter(b'\r', &bytes[..plain.bytes]).count();
-            let ends = (1..=plain.rows)
-                .filter(|row| {
-                    let end = self.index.starts[row * width] as usize;
-                    end >= 2 && bytes[end - 2] == b'\r'
-                })
-                .count();
-            if returns != plain.rows || ends != plain.rows {
-                return Ok((0, true));
-            }
+        let syntax = Syntax { delimiter: options.delimiter, dress, special };
+        let mut found = self.index.build(bytes, width, syntax);
+        let starts = &self.index.starts;
+        if dress != Dress::Backslash
+            && let Some(row) = (0..found.rows).find(|r| bytes[starts[r * width] as usize] == b'\\')
+        {
+            // The end marker starts a line.
+            found.cut(row, starts, width);
         }
-        let text = match std::str::from_utf8(&bytes[..plain.bytes]) {
+        if both && !self.index.ends_in_returns(bytes, found, width) {
+            return Ok((0, true));
+        }
+        let text = match std::str::from_utf8(&bytes[..found.bytes]) {
             Ok(text) => text,
             Err(error) => {
                 // The rows before the bad one first: their errors come first.
                 let valid = error.valid_up_to();
-                plain.rows = (0..plain.rows)
-                    .take_while(|row| self.index.starts[(row + 1) * width] as usize <= valid)
-                    .count();
-                plain.bytes = self.index.starts[plain.rows * width] as usize;
-                plain.special = true;
-                std::str::from_utf8(&bytes[..plain.bytes]).unwrap_or_default()
+                let good = |row: &usize| starts[(row + 1) * width] as usize <= valid;
+                found.cut((0..found.rows).take_while(good).count(), starts, width);
+                std::str::from_utf8(&bytes[..found.bytes]).unwrap_or_default()
             }
         };
-        if plain.rows == 0 {
-            return Ok((0, plain.special));
+        if found.rows == 0 {
+            return Ok((0, found.special));
         }
-        if !both {
-            self.ending = Some(Ending::Newline);
-        }
+        let inner = found.dressed && dress != Dress::Backslash;
         let chunk = Chunk {
             text,
-            starts: &self.index.starts,
+            starts,
             width,
             trim: usize::from(both),
-            null: self.options.null.as_bytes(),
+            options,
+            dress: match dress {
+                _ if !found.dressed => None,
+                Dress::Quote(quote) => Some(quote),
+                _ => Some(b'\\'),
+            },
             zone: self.rows.zone,
         };
         let mut done = 0;
-        while done < plain.rows {
-            let end = plain.rows.min(done + self.rows.room());
+        while done < found.rows {
+            let end = found.rows.min(done + self.rows.room());
             // A column stops at the first bad row of those before it: the error reported is the
             // one that comes first in the input.
             let mut bad = None;
             let mut limit = end;
             for (at, column) in self.rows.columns.iter_mut().enumerate() {
-                if let Err((row, error)) = column.text_chunk(&chunk, at, done..limit) {
+                let added = column.text_chunk(&chunk, at, done..limit, &mut self.fields);
+                if let Err((row, error)) = added {
                     limit = row;
-                    bad = Some((at, *error));
+                    bad = Some(error);
                 }
             }
-            if let Some((at, error)) = bad {
-                let field = text[chunk.field(limit, at)].to_string();
-                let place = Place::Value(self.rows.columns[at].name.clone(), field);
-                return Err(CopyError::from(error).at(self.line + limit as u64 + 1, place));
+            if let Some(error) = bad {
+                // Read alone, the line gives the error with its place.
+                let start = starts[limit * width] as usize;
+                let line = &text[start..starts[(limit + 1) * width] as usize - 1 - chunk.trim];
+                self.line += lines(&text[..start], inner, limit, both);
+                self.line += lines(line, inner, 0, both) + 1;
+                return Err(self.row(line).err().unwrap_or(*error));
             }
-            let size = self.index.starts[end * width] - self.index.starts[done * width];
+            let size = starts[end * width] - starts[done * width];
             self.rows.added(end - done, size as usize, out)?;
             done = end;
         }
-        self.line += plain.rows as u64;
-        Ok((plain.bytes, plain.special))
+        self.line += lines(text, inner, found.rows, both);
+        Ok((found.bytes, found.special))
     }
 
     /// Reads one line as PostgreSQL does. `None`: it is not complete. `tail`: the state of the
@@ -293,12 +295,8 @@ impl Delimited {
                     .at(number, at_line()));
             }
             let field = self.fields.get(at)?;
-            let text = match self.options.format {
-                Format::Csv => column.null_rule(field.text, field.quoted, &self.options.null),
-                _ => field.text,
-            };
-            column.text(text, zone).map_err(|e| {
-                let shown = text.unwrap_or_default().to_string();
+            column.field(field, &self.options.null, zone).map_err(|e| {
+                let shown = field.text.unwrap_or_default().to_string();
                 CopyError::from(e).at(number, Place::Value(column.name.clone(), shown))
             })?;
         }
@@ -334,4 +332,12 @@ impl Delimited {
         }
         Ok(())
     }
+}
+
+/// Lines as PostgreSQL counts them: `rows` line ends and, if there can be any, those inside quotes.
+fn lines(text: &str, inner: bool, rows: usize, both: bool) -> u64 {
+    if !inner {
+        return rows as u64;
+    }
+    memchr::memchr_iter(if both { b'\r' } else { b'\n' }, text.as_bytes()).count() as u64
 }

@@ -44,6 +44,12 @@ impl Fields {
         }
     }
 
+    /// The one field that `raw` is.
+    pub(super) fn one(&mut self, raw: &str, options: &CopyOptions) -> Result<Field<'_>, CopyError> {
+        self.split(raw, options)?;
+        self.get(0)
+    }
+
     /// Number of fields.
     pub(super) fn len(&self) -> usize {
         self.spans.len()

@@ -17,7 +17,7 @@ use arrow::record_batch::RecordBatch;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 
 use super::rows::column_type;
-use super::{MAX_ROW_BYTES, too_long, value};
+use super::{MAX_ROW_BYTES, too_long, value, views};
 use crate::copy::CopyError;
 use crate::copy::error::Place;
 use crate::pg::decode;
@@ -302,6 +302,10 @@ fn array(
 ) -> Result<ArrayRef, (usize, Diagnostic)> {
     let array = if array.data_type() == field.data_type() {
         Arc::clone(array)
+    } else if let Some(strings) = array.as_string_opt::<i32>()
+        && field.data_type() == &DataType::Utf8View
+    {
+        Arc::new(views::of_strings(strings))
     } else {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(array, field.data_type(), &options).map_err(|error| {

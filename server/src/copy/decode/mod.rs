@@ -3,10 +3,10 @@
 //! | file | what it does |
 //! |---|---|
 //! | `delimited` | text and csv: which lines are read how |
-//! | `index`, `swar` | field boundaries and numbers of plain lines, many bytes at a time |
+//! | `index`, `swar` | field boundaries and numbers of many lines, many bytes at a time |
 //! | `line`, `field` | one line at a time, step by step as PostgreSQL |
 //! | `binary`, `ipc` | the binary format, Arrow IPC streams |
-//! | `column`, `value`, `datetime` | fields to values to arrays |
+//! | `column`, `value`, `datetime`, `views` | fields to values to arrays |
 //! | `rows` | arrays to batches |
 
 mod binary;
@@ -20,6 +20,7 @@ mod line;
 mod rows;
 mod swar;
 mod value;
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -77,8 +77,7 @@ impl Rows {
         }
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        let arrays =
-            self.columns.iter_mut().map(|c| c.finish(rows)).collect::<Result<Vec<_>, _>>()?;
+        let arrays = self.columns.iter_mut().map(|c| c.finish()).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|e| {

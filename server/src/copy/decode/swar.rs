@@ -143,15 +143,15 @@ fn long_double(word: u128, len: usize) -> Option<f64> {
     Some((high * 100_000_000 + low) as f64 / POWERS[power])
 }
 
-/// Bit i set where byte i of `block` is `a` or `b`.
+/// Bit i set where `hit` holds of byte i of `block`.
 #[inline(always)]
-pub(super) fn positions(block: &[u8; 64], a: u8, b: u8) -> u64 {
-    let mut hit = [0u8; 64];
-    for (hit, byte) in hit.iter_mut().zip(block) {
-        *hit = u8::from(*byte == a) | u8::from(*byte == b);
+fn mask(block: &[u8; 64], hit: impl Fn(u8) -> bool) -> u64 {
+    let mut hits = [0u8; 64];
+    for (out, byte) in hits.iter_mut().zip(block) {
+        *out = u8::from(hit(*byte));
     }
     let mut mask = 0u64;
-    for (i, word) in hit.chunks_exact(8).enumerate() {
+    for (i, word) in hits.chunks_exact(8).enumerate() {
         let word = u64::from_le_bytes(word.try_into().expect("chunks of eight"));
         // Gathers the lowest bits of the eight bytes in the topmost byte.
         mask |= (word.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
@@ -159,18 +159,29 @@ pub(super) fn positions(block: &[u8; 64], a: u8, b: u8) -> u64 {
     mask
 }
 
-/// Whether a byte of `block` is one of `bytes`.
+/// Bit i set where byte i of `block` is `a` or `b`.
 #[inline(always)]
-pub(super) fn any_of(block: &[u8; 64], bytes: [u8; 4]) -> bool {
+pub(super) fn positions(block: &[u8; 64], a: u8, b: u8) -> u64 {
+    mask(block, |byte| byte == a || byte == b)
+}
+
+/// Whether a byte of `block` is `a`, `b` or NUL.
+#[inline(always)]
+pub(super) fn any_of(block: &[u8; 64], a: u8, b: u8) -> bool {
     let mut any = 0u8;
     for byte in block {
-        any |= u8::from(*byte == bytes[0])
-            | u8::from(*byte == bytes[1])
-            | u8::from(*byte == bytes[2])
-            | u8::from(*byte == bytes[3])
-            | u8::from(*byte == 0);
+        any |= u8::from(*byte == a) | u8::from(*byte == b) | u8::from(*byte == 0);
     }
     any != 0
+}
+
+/// Bit i set where the number of bits of `quotes` up to and including i is odd.
+#[inline(always)]
+pub(super) fn inside(mut quotes: u64) -> u64 {
+    for shift in [1, 2, 4, 8, 16, 32] {
+        quotes ^= quotes << shift;
+    }
+    quotes
 }
 
 #[cfg(test)]
@@ -233,7 +244,8 @@ mod tests {
         }
         let expected = [0, 7, 8, 31, 63].iter().fold(0u64, |mask, at| mask | 1 << at);
         assert_eq!(positions(&block, b',', b'\n'), expected);
-        assert!(any_of(&block, [b'"', b'\\', b'\r', b',']));
-        assert!(!any_of(&block, [b'"', b'\\', b'\r', b'\'']));
+        assert!(any_of(&block, b'"', b','));
+        assert!(!any_of(&block, b'"', b'\r'));
+        assert_eq!(inside(0b1001_0010), 0b0111_0001_1110 & 0 | (u64::MAX << 7 | 0b0000_1110));
     }
 }

@@ -503,4 +503,33 @@ proptest! {
         after_header.extend(&input);
         let _ = decode(&CopyOptions::of(Format::Binary), &columns, &[&after_header], 7);
     }
+
+    /// Byte by byte every line is read alone, in one piece many at once: both must agree, about
+    /// rows, errors and their places.
+    #[test]
+    fn reading_many_lines_at_once_is_reading_each(
+        tokens in prop::collection::vec(
+            prop_oneof![
+                20 => prop::sample::select(vec!["1", "-23", "1,", "7\t", "2,x\n", "3\ty\n", "\n"]),
+                10 => prop::sample::select(vec![
+                    ",", "\t", "\"", "\"\"", "\\", "\\N", "\\.", "a", "\u{e9}", "\"a\"", "\\t", "\\\n",
+                    "5,\"q,\n\"\n", "6\tlong text of many bytes\\\\\n", "\\\\", "8\t\\N\n", "9,\"\"\n",
+                ]),
+                1 => prop::sample::select(vec!["\r\n", "\r", "\0", "\\.\n"]),
+            ], 0..120),
+        csv_format in any::<bool>(),
+        endings in any::<bool>(),
+        batch_rows in 1usize..20,
+    ) {
+        let input = if endings {
+            tokens.concat().replace("\r", "").replace('\n', "\r\n")
+        } else {
+            tokens.concat()
+        };
+        let columns = schema(&[("n", ColumnType::BigInt), ("s", ColumnType::Text)]);
+        let options = if csv_format { csv() } else { text() };
+        let alone: Vec<&[u8]> = input.as_bytes().chunks(1).collect();
+        let whole = decode(&options, &columns, &[input.as_bytes()], batch_rows);
+        prop_assert_eq!(whole, decode(&options, &columns, &alone, batch_rows), "{:?}", input);
+    }
 }
