@@ -1,9 +1,11 @@
 //! Finding objects by the names users write, and keeping queries running.
 
+use std::sync::Arc;
+
 use auspex_plan::catalog::{Catalog, Language, Object, ObjectId};
 use auspex_plan::diagnostic::did_you_mean;
 use auspex_plan::{ContinuousQuery, Diagnostic, SqlState};
-use auspex_exec::runtime::{QuerySpec, QueryState};
+use auspex_exec::runtime::QuerySpec;
 use auspex_sql::statement::Name;
 
 use super::Engine;
@@ -42,14 +44,14 @@ pub(crate) fn unknown(catalog: &Catalog, name: &Name) -> Diagnostic {
 impl Engine {
     /// Binds and starts the queries of all derived streams. One that cannot be bound any more is
     /// logged and stands still; the others run.
-    pub(super) fn restart_queries(&self, catalog: &Catalog) {
+    pub(super) fn restart_queries(self: &Arc<Self>, catalog: &Arc<Catalog>) {
         for object in catalog.objects() {
             let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) else {
                 continue;
             };
             let bound = match definition.language {
                 Language::Sql => self.rebind_sql(definition, catalog),
-                Language::Vpl => auspex_vpl::rebind(
+                Language::Vpl => auspex_vpl::bind::rebind(
                     &definition.text,
                     definition.item.as_deref().unwrap_or_default(),
                     &definition.bindings,
@@ -81,9 +83,7 @@ impl Engine {
             .start(QuerySpec {
                 id: object.id,
                 generation: definition.generation,
-                name: object.name.to_string(),
-                query,
-                schema: object.schema(),
+                plan: query,
                 start: definition.start.clone(),
                 paused: definition.paused,
             })
@@ -96,28 +96,16 @@ impl Engine {
         Ok(ContinuousQuery { plan, ..query })
     }
 
-    /// Waits until the derived streams among `ids`, and those they are derived from, have
-    /// everything below `sequence`. A query that stands still is not waited for.
+    /// Waits until the derived streams among `ids` have everything below `sequence`. A query that
+    /// stands still is not waited for.
     pub(super) async fn wait_for(&self, catalog: &Catalog, ids: &[ObjectId], sequence: u64) {
         for id in ids {
             let derived =
                 catalog.get(*id).and_then(|o| o.stream()).is_some_and(|s| s.definition.is_some());
-            if derived && self.moving(catalog, *id) {
-                self.runtime.wait_complete(*id, sequence).await;
+            if derived && let Err(e) = self.runtime.wait_complete(*id, sequence).await {
+                // The stream was dropped meanwhile: reading it will say so.
+                tracing::debug!(stream = id, error = %e, "not waited for");
             }
         }
-    }
-
-    /// Whether a derived stream's query runs, and so do those it reads.
-    fn moving(&self, catalog: &Catalog, id: ObjectId) -> bool {
-        let Some(object) = catalog.get(id) else { return false };
-        if object.stream().is_none_or(|s| s.definition.is_none()) {
-            return true;
-        }
-        let running = self
-            .runtime
-            .status(id)
-            .is_some_and(|s| matches!(s.state, QueryState::Running));
-        running && object.inputs().all(|input| self.moving(catalog, input))
     }
 }

@@ -1,18 +1,20 @@
 //! DataFusion as the engine uses it: one function registry and one way from a logical plan to rows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
-use datafusion::common::DFSchema;
-use datafusion::execution::SessionState;
+use auspex_sql::Functions;
+use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
 
 use super::api::RowStream;
@@ -20,7 +22,8 @@ use super::errors;
 
 /// Plans and runs queries that end.
 pub(crate) struct PlanContext {
-    state: SessionState,
+    context: SessionContext,
+    functions: Arc<Functions>,
 }
 
 impl PlanContext {
@@ -30,14 +33,43 @@ impl PlanContext {
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
-        let functions = auspex_plan::functions::all().into_iter().map(|f| f.udf);
         let mut state =
             SessionStateBuilder::new().with_config(config).with_default_features().build();
-        for function in functions {
+        for function in auspex_plan::functions::all() {
             // Our definition replaces DataFusion's of the same name.
-            let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
+            let _ = FunctionRegistry::register_udf(&mut state, function.udf);
         }
-        PlanContext { state }
+        PlanContext {
+            context: SessionContext::new_with_state(state),
+            functions: Arc::new(Functions::standard()),
+        }
+    }
+
+    /// What SQL can call.
+    pub(crate) fn functions(&self) -> Arc<Functions> {
+        self.functions.clone()
+    }
+
+    /// DataFusion's state for one statement: `now()` is the present moment.
+    fn state(&self) -> SessionState {
+        self.context.state()
+    }
+
+    /// Whether there is a function in FROM of this name.
+    pub(crate) fn has_table_function(&self, name: &str) -> bool {
+        self.context.state_ref().read().table_functions().contains_key(name)
+    }
+
+    /// The rows of a function in FROM.
+    pub(crate) fn table_function(
+        &self,
+        name: &str,
+        args: &[Expr],
+    ) -> Option<Result<Arc<dyn TableSource>, DataFusionError>> {
+        let state = self.state();
+        let function = state.table_functions().get(name)?.clone();
+        let args = TableFunctionArgs::new(args, &state);
+        Some(function.create_table_provider_with_args(args).map(provider_as_source))
     }
 
     /// A physical plan for `plan`.
@@ -45,12 +77,12 @@ impl PlanContext {
         &self,
         plan: &LogicalPlan,
     ) -> Result<Arc<dyn ExecutionPlan>, Diagnostic> {
-        self.state.create_physical_plan(plan).await.map_err(errors::datafusion)
+        self.state().create_physical_plan(plan).await.map_err(errors::datafusion)
     }
 
     /// The plan after DataFusion's optimizer.
     pub(crate) fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan, Diagnostic> {
-        self.state.optimize(plan).map_err(errors::datafusion)
+        self.state().optimize(plan).map_err(errors::datafusion)
     }
 
     /// Runs `plan`; the rows come as they are produced.
@@ -68,7 +100,7 @@ impl PlanContext {
         physical: Arc<dyn ExecutionPlan>,
     ) -> Result<(SchemaRef, RowStream), Diagnostic> {
         let schema = physical.schema();
-        let rows = execute_stream(physical, self.state.task_ctx()).map_err(errors::datafusion)?;
+        let rows = execute_stream(physical, self.context.task_ctx()).map_err(errors::datafusion)?;
         Ok((schema, Box::pin(rows.map(|r| r.map_err(errors::datafusion)))))
     }
 
@@ -87,7 +119,7 @@ impl PlanContext {
         expr: Expr,
         schema: &DFSchema,
     ) -> Result<Arc<dyn PhysicalExpr>, Diagnostic> {
-        self.state.create_physical_expr(expr, schema).map_err(errors::datafusion)
+        self.state().create_physical_expr(expr, schema).map_err(errors::datafusion)
     }
 
 }

@@ -78,9 +78,9 @@ impl Ddl {
 
 impl Engine {
     /// Brings the running system in line with a catalog that has just been committed.
-    pub(super) fn publish_ddl(&self, ddl: Ddl) -> Result<(), Diagnostic> {
+    pub(super) async fn publish_ddl(&self, ddl: Ddl) -> Result<(), Diagnostic> {
         for id in &ddl.dropped_streams {
-            self.runtime.stop(*id);
+            self.stop_query(*id).await?;
         }
         self.set_catalog(ddl.catalog.clone());
         self.rules.clear();
@@ -88,7 +88,7 @@ impl Engine {
             self.store.open_stream(config).map_err(errors::storage)?;
         }
         for (id, query) in ddl.replace {
-            self.runtime.stop(id);
+            self.stop_query(id).await?;
             if let Some(object) = ddl.catalog.get(id) {
                 self.start_query(object, query)?;
             }
@@ -99,13 +99,24 @@ impl Engine {
             }
         }
         for (id, paused) in ddl.paused {
-            if paused {
-                self.runtime.pause(id);
-            } else {
-                self.runtime.resume(id);
+            let changed = match paused {
+                true => self.runtime.pause(id).await,
+                false => self.runtime.resume(id).await,
+            };
+            match changed {
+                // Created and paused in one transaction, or bound no more after a restart.
+                Ok(()) | Err(auspex_exec::ExecError::UnknownQuery(_)) => {}
+                Err(e) => return Err(errors::exec(&e)),
             }
         }
         Ok(())
+    }
+
+    async fn stop_query(&self, id: ObjectId) -> Result<(), Diagnostic> {
+        match self.runtime.stop(id).await {
+            Ok(()) | Err(auspex_exec::ExecError::UnknownQuery(_)) => Ok(()),
+            Err(e) => Err(errors::exec(&e)),
+        }
     }
 }
 
@@ -245,7 +256,11 @@ pub(super) async fn create_stream_as(
     let catalog = session.ddl().await?.catalog.clone();
     let options = StreamOptions::read(&create.options, true)?;
     let bound = session.bind_continuous(&create.query, schema)?;
-    let columns = rename(bound.columns, &create.columns, &create.name)?;
+    let mut columns = rename(bound.columns, &create.columns, &create.name)?;
+    for column in &mut columns {
+        // Under on_error = null any value may turn out null.
+        column.not_null = false;
+    }
     let mut query = bound.query;
     query.on_error = options.on_error.unwrap_or_default();
     let query = session.engine.optimize(query)?;
@@ -318,12 +333,14 @@ async fn replace_query(
     if catalog.with_dependents([existing.id]).iter().any(|d| new.query.inputs.contains(d)) {
         return refuse(format!("stream \"{}\" cannot read itself", existing.name));
     }
-    new.definition.generation = old.generation + 1;
+    let old_generation = old.generation;
+    new.definition.generation = old_generation + 1;
     new.definition.start = session.starts(&new.query.inputs, new.start.unwrap_or(false))?;
     let ddl = session.ddl().await?;
     ddl.apply(CatalogCommand::ReplaceQuery { id: existing.id, definition: new.definition })?;
     ddl.replace.retain(|(id, _)| *id != existing.id);
     ddl.replace.push((existing.id, new.query));
+    ddl.stale.push(auspex_exec::runtime::generation_prefix(existing.id, old_generation));
     session.notice(Diagnostic {
         state: SqlState("00000"),
         ..Diagnostic::warning(format!(
@@ -446,11 +463,13 @@ fn columns(session: &Session, defs: &[ColumnDef]) -> Result<Vec<Column>, Diagnos
         ));
     }
     for def in defs {
+        let column = columns.iter().find(|c| c.name == def.name.value);
+        let column = column.expect("made from the same definitions");
         if let Some(default) = &def.default {
-            session.bind_default(default, &def.column_type)?;
+            session.bind_default(default, column)?;
         }
         if let Some(generated) = &def.generated {
-            session.bind_generated(generated, &columns, &def.name.value, &def.column_type)?;
+            session.bind_generated(generated, &columns, column)?;
         }
     }
     Ok(columns)

@@ -1,11 +1,14 @@
 //! `EXPLAIN`: of a query that ends, of a continuous query before it exists, and of one that runs.
 
+use std::sync::Arc;
+
 use auspex_plan::catalog::{Language, Object};
 use auspex_plan::{ColumnType, Diagnostic};
 use auspex_sql::statement::{Explain, ExplainTarget, StatementKind};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use futures::StreamExt;
 
+use super::Engine;
 use super::api::Outcome;
 use super::catalog::require;
 use super::session::Session;
@@ -58,7 +61,7 @@ pub(super) async fn explain(
             StatementKind::Query(q) => {
                 let (plan, relations) = query::bind(session, q, args)?;
                 if explain.analyze {
-                    analyze(session, &plan, &relations).await?
+                    analyze(session.reader(), session.engine.clone(), &plan, &relations).await?
                 } else {
                     let optimized = session.engine.plans.optimized(&plan)?;
                     let mut text = optimized.display_indent().to_string();
@@ -89,12 +92,12 @@ pub(super) async fn explain(
 
 /// Runs the query and shows what each part did.
 async fn analyze(
-    session: &Session,
+    reader: query::Reader,
+    engine: Arc<Engine>,
     plan: &datafusion::logical_expr::LogicalPlan,
     relations: &[u32],
 ) -> Result<String, Diagnostic> {
-    let engine = &session.engine;
-    engine.wait_for(&session.catalog(), relations, session.last_sequence).await;
+    reader.wait(relations).await;
     let physical = engine.plans.physical(plan).await?;
     let (_, mut rows) = engine.plans.run(physical.clone())?;
     while let Some(batch) = rows.next().await {
@@ -111,7 +114,7 @@ fn running(session: &Session, object: &Object) -> Result<String, Diagnostic> {
     let catalog = session.catalog();
     let bound = match definition.language {
         Language::Sql => session.engine.rebind_sql(definition, &catalog)?,
-        Language::Vpl => auspex_vpl::rebind(
+        Language::Vpl => auspex_vpl::bind::rebind(
             &definition.text,
             definition.item.as_deref().unwrap_or_default(),
             &definition.bindings,
@@ -124,10 +127,10 @@ fn running(session: &Session, object: &Object) -> Result<String, Diagnostic> {
     if let Some(status) = session.engine.runtime.status(object.id) {
         text.push_str(&format!(
             "State: {}, rows in {}, rows out {}, dead letters {}\n",
-            super::show::state(session, object),
-            status.rows_in,
-            status.rows_out,
-            status.dead_letters
+            super::show::state(&session.engine, object),
+            status.counters.rows_in,
+            status.counters.rows_out,
+            status.counters.dead_letters
         ));
     }
     Ok(text)

@@ -5,6 +5,7 @@
 //! format in here: see `server::pg` for the protocol and `server::cli` for embedded use.
 
 pub mod api;
+mod binding;
 mod catalog;
 mod context;
 mod cursor;
@@ -86,7 +87,7 @@ impl Engine {
     /// last position. Must be called on a tokio runtime.
     pub fn open(options: EngineOptions) -> Result<Arc<Engine>, Diagnostic> {
         let store: SharedStore = match &options.data_dir {
-            Some(dir) => RocksStore::open(dir, RocksOptions::default()).map_err(errors::storage)?,
+            Some(dir) => RocksStore::open(dir, &RocksOptions::default()).map_err(errors::storage)?,
             None => Arc::new(MemStore::new()),
         };
         Self::with_store(store, options)
@@ -112,7 +113,8 @@ impl Engine {
                 batch_rows: options.batch_rows,
                 ..RuntimeOptions::default()
             },
-        );
+        )
+        .map_err(|e| errors::exec(&e))?;
         let engine = Arc::new(Engine {
             hub: Hub::new(store.clone(), tokio::runtime::Handle::current()),
             plans: PlanContext::new(),
@@ -159,8 +161,8 @@ impl Engine {
     }
 
     /// Stops the queries and syncs the store.
-    pub fn shutdown(&self) -> Result<(), Diagnostic> {
-        self.runtime.shutdown();
+    pub async fn shutdown(&self) -> Result<(), Diagnostic> {
+        self.runtime.shutdown().await.map_err(|e| errors::exec(&e))?;
         self.store.close().map_err(errors::storage)
     }
 
@@ -204,6 +206,11 @@ async fn sweep(engine: std::sync::Weak<Engine>, seconds: u64) {
         tick.tick().await;
         let Some(engine) = engine.upgrade() else { return };
         let store = engine.store.clone();
+        // Positions first: a query must not look for rows that are gone after a crash.
+        if let Err(e) = engine.runtime.flush().await {
+            tracing::warn!(error = %e, "positions could not be saved; nothing is removed");
+            continue;
+        }
         drop(engine);
         let swept = tokio::task::spawn_blocking(move || store.sweep(now_us())).await;
         match swept {

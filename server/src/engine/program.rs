@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use auspex_plan::catalog::{
-    CatalogCommand, Definition, Language, Object, ObjectId, ObjectKind, ObjectName, Pipeline,
-    Retention, Stream,
+    CatalogCommand, Language, Object, ObjectId, ObjectKind, ObjectName, Pipeline,
 };
 use auspex_plan::{ContinuousQuery, Diagnostic, SqlState};
 use auspex_sql::statement::{CreatePipeline, StatementKind};
-use auspex_vpl::{BindContext, BoundItemKind};
+use auspex_vpl::bind::BindContext;
 
 use super::ddl;
 use super::now_us;
@@ -48,7 +47,7 @@ fn make_vpl(session: &mut Session, text: &str, schema: &str) -> Result<Made, Dia
         next_id: catalog.next_id(),
         infer: None,
     };
-    let bound = auspex_vpl::bind(&parsed.program, text, &context)
+    let bound = auspex_vpl::bind::bind(&parsed.program, text, &context)
         .map_err(|all| first_error(all).expect("binding fails with an error"))?;
     for warning in bound.warnings {
         session.notice(warning);
@@ -56,34 +55,19 @@ fn make_vpl(session: &mut Session, text: &str, schema: &str) -> Result<Made, Dia
     let mut made = Made { objects: Vec::new(), queries: Vec::new() };
     let new: BTreeSet<ObjectId> = bound.items.iter().map(|i| i.id).collect();
     for item in bound.items {
-        let stream = match item.kind {
-            BoundItemKind::Event(stream) => stream,
-            BoundItemKind::Stream { columns, query, bindings } => {
-                let query = session.engine.optimize(query)?;
-                let existing: Vec<ObjectId> =
-                    query.inputs.iter().copied().filter(|i| !new.contains(i)).collect();
-                let mut start = session.starts(&existing, false)?;
-                start.extend(query.inputs.iter().filter(|i| new.contains(i)).map(|i| (*i, 0)));
-                let stream = Stream {
-                    columns,
-                    event_time: query.event_time.clone(),
-                    checks: Vec::new(),
-                    retention: Retention::default(),
-                    definition: Some(Definition {
-                        language: Language::Vpl,
-                        text: text.to_string(),
-                        item: Some(item.name.clone()),
-                        bindings,
-                        start,
-                        on_error: query.on_error,
-                        paused: false,
-                        generation: 0,
-                    }),
-                };
-                made.queries.push((item.id, query));
-                stream
+        let mut stream = item.stream;
+        if let Some(query) = item.query {
+            let query = session.engine.optimize(query)?;
+            let existing: Vec<ObjectId> =
+                query.inputs.iter().copied().filter(|i| !new.contains(i)).collect();
+            if let Some(definition) = &mut stream.definition {
+                definition.start = session.starts(&existing, false)?;
+                definition.start.extend(
+                    query.inputs.iter().filter(|i| new.contains(i)).map(|i| (*i, 0)),
+                );
             }
-        };
+            made.queries.push((item.id, query));
+        }
         made.objects.push(Object {
             id: item.id,
             name: ObjectName::new(schema, &item.name),

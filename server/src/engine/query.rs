@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use auspex_plan::catalog::ObjectId;
+use arrow::datatypes::{Schema, SchemaRef};
+use auspex_plan::catalog::{Catalog, ObjectId};
 use auspex_plan::{ColumnType, Diagnostic};
 use auspex_sql::statement::{CopyStatement, CopyWhat, Ident, Name, Query, Statement};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::Engine;
 use super::api::{Outcome, RowStream};
 use super::catalog::require;
 use super::errors;
@@ -22,8 +24,7 @@ pub(super) fn describe(
     declared: &[Option<ColumnType>],
 ) -> Result<Described, Diagnostic> {
     let bound = session.bind_query(query, declared)?;
-    let columns: SchemaRef = Arc::new(bound.plan.schema().as_arrow().clone());
-    Ok(Described { params: bound.params, columns: Some(columns) })
+    Ok(Described { params: bound.params, columns: Some(bound.columns) })
 }
 
 /// `SELECT ..`.
@@ -42,8 +43,10 @@ pub(super) async fn rows(
     query: &Query,
     args: &Arguments<'_>,
 ) -> Result<(SchemaRef, RowStream), Diagnostic> {
-    let (plan, relations) = bind(session, query, args)?;
-    run(session, &plan, &relations).await
+    let bound = session.bind_query(query, &args.declared())?;
+    let plan = fill(bound.plan, args)?;
+    let rows = session.reader().run(&plan, &bound.relations).await?;
+    Ok((bound.columns, rows))
 }
 
 /// A query with its parameters filled in.
@@ -65,16 +68,66 @@ pub(super) fn fill(plan: LogicalPlan, args: &Arguments<'_>) -> Result<LogicalPla
     plan.with_param_values(args.values.to_vec()).map_err(errors::datafusion)
 }
 
-/// Runs a plan over these relations. The schema is the plan's own: names as the binder made them.
-pub(super) async fn run(
-    session: &Session,
-    plan: &LogicalPlan,
-    relations: &[ObjectId],
-) -> Result<(SchemaRef, RowStream), Diagnostic> {
-    let engine = &session.engine;
-    engine.wait_for(&session.catalog(), relations, session.last_sequence).await;
-    let (_, rows) = engine.plans.stream(plan).await?;
-    Ok((Arc::new(plan.schema().as_arrow().clone()), rows))
+/// An expression with the parameters' values.
+pub(super) fn fill_expr(expr: Expr, args: &Arguments<'_>) -> Result<Expr, Diagnostic> {
+    expr.transform_up(|e| match &e {
+        Expr::Placeholder(p) => {
+            let n = p.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+            match n.and_then(|n| args.values.get(n.wrapping_sub(1))) {
+                Some(value) => Ok(Transformed::yes(Expr::Literal(value.clone(), None))),
+                None => Ok(Transformed::no(e)),
+            }
+        }
+        _ => Ok(Transformed::no(e)),
+    })
+    .data()
+    .map_err(errors::datafusion)
+}
+
+/// `schema` with every column nullable.
+pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(
+        schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone().with_nullable(true))
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// What reading needs of a session, so that waiting for rows does not hold on to it.
+pub(super) struct Reader {
+    engine: Arc<Engine>,
+    catalog: Arc<Catalog>,
+    sequence: u64,
+}
+
+impl Session {
+    /// See [`Reader`].
+    pub(super) fn reader(&self) -> Reader {
+        Reader {
+            engine: self.engine.clone(),
+            catalog: self.catalog(),
+            sequence: self.last_sequence,
+        }
+    }
+}
+
+impl Reader {
+    /// Waits until the streams among `relations` have what the session wrote.
+    pub(super) async fn wait(&self, relations: &[ObjectId]) {
+        self.engine.wait_for(&self.catalog, relations, self.sequence).await;
+    }
+
+    /// Runs a plan over these relations.
+    pub(super) async fn run(
+        &self,
+        plan: &LogicalPlan,
+        relations: &[ObjectId],
+    ) -> Result<RowStream, Diagnostic> {
+        self.wait(relations).await;
+        Ok(self.engine.plans.stream(plan).await?.1)
+    }
 }
 
 /// `COPY .. TO STDOUT`.
@@ -83,7 +136,7 @@ pub(super) async fn copy_out(
     copy: &CopyStatement,
     args: &Arguments<'_>,
 ) -> Result<Outcome, Diagnostic> {
-    let options = copy_options(&copy.options);
+    let options = copy_options(&copy.options, crate::copy::Direction::To)?;
     let (schema, rows) = match &copy.what {
         CopyWhat::Query(query) => rows(session, query, args).await?,
         CopyWhat::Subscribe(subscribe) => {

@@ -7,7 +7,9 @@ use auspex_plan::catalog::Catalog;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use auspex_replication::LogEntry;
 use auspex_sql::statement::{Statement as SqlStatement, TransactionMode};
-use auspex_storage::{Committed, Durability, Transaction as StoreTransaction};
+use auspex_storage::{
+    Committed, Durability, SharedStore, Staged, Transaction as StoreTransaction,
+};
 use datafusion::common::ScalarValue;
 
 use super::api::{CancelToken, Notification, Outcome, Prepared, TransactionStatus};
@@ -101,6 +103,11 @@ impl Session {
     /// Transaction state.
     pub fn status(&self) -> TransactionStatus {
         self.block
+    }
+
+    /// What this session's SQL can call.
+    pub(crate) fn functions(&self) -> Arc<auspex_sql::Functions> {
+        self.engine.plans.functions()
     }
 
     /// The catalog as this session sees it, uncommitted changes included.
@@ -406,11 +413,12 @@ impl Session {
             // Only rows may be lost by asynchronous commit; the catalog never is.
             let synced = ddl.is_some() || self.settings.get("synchronous_commit").as_deref() != Some("off");
             let durability = if synced { Durability::Synced } else { Durability::Buffered };
-            let committed = self.submit(staged, transaction, durability).await?;
+            let store = self.engine.store.clone();
+            let committed = submit(store, staged, transaction, durability).await?;
             self.last_sequence = self.last_sequence.max(committed.sequence);
         }
         if let Some(ddl) = ddl {
-            self.engine.publish_ddl(ddl)?;
+            self.engine.publish_ddl(ddl).await?;
         }
         drop(locks);
         for change in listens {
@@ -420,23 +428,6 @@ impl Session {
             self.engine.hub.notify(self.pid, &channel, &payload);
         }
         Ok(())
-    }
-
-    async fn submit(
-        &self,
-        staged: Vec<auspex_storage::Staged>,
-        transaction: StoreTransaction,
-        durability: Durability,
-    ) -> Result<Committed, Diagnostic> {
-        let store = self.engine.store.clone();
-        let pending = if staged.is_empty() && transaction.appends.iter().all(|a| a.rows.num_rows() < 1024) {
-            store.submit(transaction, durability)
-        } else {
-            tokio::task::spawn_blocking(move || store.submit_staged(staged, transaction, durability))
-                .await
-                .map_err(|_| errors::storage(auspex_storage::StorageError::Closed))?
-        };
-        pending.done().await.map_err(errors::storage)
     }
 
     fn apply_listen(&self, change: ListenChange) -> Result<(), Diagnostic> {
@@ -454,7 +445,8 @@ impl Session {
     /// Begins to change the catalog: waits for other sessions' DDL to end.
     pub(crate) async fn ddl(&mut self) -> Result<&mut Ddl, Diagnostic> {
         if self.work.ddl.is_none() {
-            let guard = self.lock(self.engine.ddl_lock.clone()).await?;
+            let (lock, wait) = (self.engine.ddl_lock.clone(), self.lock_wait());
+            let guard = acquire(lock, wait).await?;
             self.work.ddl = Some(Ddl {
                 _guard: guard,
                 catalog: self.engine.catalog(),
@@ -465,6 +457,7 @@ impl Session {
                 dropped_tables: Default::default(),
                 start: Vec::new(),
                 replace: Vec::new(),
+                stale: Vec::new(),
                 paused: Vec::new(),
             });
         }
@@ -474,27 +467,51 @@ impl Session {
     /// Begins to change a table: waits for other transactions that are changing it.
     pub(crate) async fn lock_table(&mut self, table: u32) -> Result<(), Diagnostic> {
         if !self.work.locks.contains_key(&table) {
-            let guard = self.lock(self.engine.table_lock(table)).await?;
+            let (lock, wait) = (self.engine.table_lock(table), self.lock_wait());
+            let guard = acquire(lock, wait).await?;
             self.work.locks.insert(table, guard);
         }
         Ok(())
     }
 
-    async fn lock(
-        &self,
-        lock: Arc<tokio::sync::Mutex<()>>,
-    ) -> Result<tokio::sync::OwnedMutexGuard<()>, Diagnostic> {
-        let wait = self.settings.millis("lock_timeout").unwrap_or(10_000);
-        tokio::time::timeout(std::time::Duration::from_millis(wait), lock.lock_owned())
-            .await
-            .map_err(|_| {
-                Diagnostic::error(
-                    SqlState::LOCK_NOT_AVAILABLE,
-                    "canceling statement due to lock timeout",
-                )
-                .hint("Another transaction holds the lock; it may be waiting for this one.")
-            })
+    fn lock_wait(&self) -> u64 {
+        self.settings.millis("lock_timeout").unwrap_or(10_000)
     }
+}
+
+/// Hands a transaction to the store and waits until it is as durable as asked for.
+async fn submit(
+    store: SharedStore,
+    staged: Vec<Staged>,
+    transaction: StoreTransaction,
+    durability: Durability,
+) -> Result<Committed, Diagnostic> {
+    let small = staged.is_empty() && transaction.appends.iter().all(|a| a.rows.num_rows() < 1024);
+    let pending = if small {
+        store.submit(transaction, durability)
+    } else {
+        // Encoding and linking files take long enough to keep them off the connections' threads.
+        tokio::task::spawn_blocking(move || store.submit_staged(staged, transaction, durability))
+            .await
+            .map_err(|_| errors::storage(auspex_storage::StorageError::Closed))?
+    };
+    pending.done().await.map_err(errors::storage)
+}
+
+/// Waits for a lock, at most `wait` milliseconds.
+async fn acquire(
+    lock: Arc<tokio::sync::Mutex<()>>,
+    wait: u64,
+) -> Result<tokio::sync::OwnedMutexGuard<()>, Diagnostic> {
+    tokio::time::timeout(std::time::Duration::from_millis(wait), lock.lock_owned()).await.map_err(
+        |_| {
+            Diagnostic::error(
+                SqlState::LOCK_NOT_AVAILABLE,
+                "canceling statement due to lock timeout",
+            )
+            .hint("Another transaction holds the lock; it may be waiting for this one.")
+        },
+    )
 }
 
 /// What the store has to do for changes of the catalog.
@@ -507,6 +524,7 @@ fn describe_ddl(ddl: &Ddl, transaction: &mut StoreTransaction) {
         .dropped_streams
         .iter()
         .map(|id| auspex_exec::runtime::state_prefix(*id))
+        .chain(ddl.stale.iter().cloned())
         .collect();
 }
 

@@ -10,6 +10,7 @@ use auspex_plan::{Diagnostic, EventTime, SqlState};
 use auspex_sql::statement::{Name, Show};
 use futures::stream;
 
+use super::Engine;
 use super::api::Outcome;
 use super::catalog::{find, require};
 use super::session::Session;
@@ -133,12 +134,12 @@ fn like_match(pattern: &str, text: &str) -> bool {
 }
 
 /// The state of a derived stream's query, or `-` for a source.
-pub(super) fn state(session: &Session, object: &Object) -> String {
+pub(super) fn state(engine: &Engine, object: &Object) -> String {
     let derived = object.stream().is_some_and(|s| s.definition.is_some());
     if !derived {
         return "-".into();
     }
-    match session.engine.runtime.status(object.id).map(|s| s.state) {
+    match engine.runtime.status(object.id).map(|s| s.state) {
         Some(QueryState::Running) => "running".into(),
         Some(QueryState::Paused) => "paused".into(),
         Some(QueryState::Failed(reason)) => format!("failed: {reason}"),
@@ -173,7 +174,7 @@ fn stream_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>>
             object.name.schema.clone(),
             object.name.name.clone(),
             kind,
-            state(session, object),
+            state(&session.engine, object),
             event_time,
             retention,
         ]

@@ -8,12 +8,22 @@ use arrow::array::{
     ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use auspex_plan::catalog::{Object, ObjectId};
+use auspex_plan::catalog::{Catalog, Object, ObjectId};
 use auspex_plan::types::UTC;
 use auspex_plan::{ColumnType, Diagnostic, EventTime};
 
-use super::session::Session;
-use super::{errors, show};
+use super::{Engine, errors, show};
+
+/// Schema of the views.
+pub(crate) const SCHEMA: &str = "auspex";
+
+/// What views look at.
+pub(crate) struct View<'a> {
+    /// The running system.
+    pub(crate) engine: &'a Engine,
+    /// The catalog as the reading session sees it.
+    pub(crate) catalog: &'a Catalog,
+}
 
 /// A view: name, one-line description, and how its rows are made.
 pub(crate) struct SystemView {
@@ -21,7 +31,7 @@ pub(crate) struct SystemView {
     pub(crate) name: &'static str,
     /// What it shows.
     pub(crate) description: &'static str,
-    rows: fn(&Session) -> Result<RecordBatch, Diagnostic>,
+    rows: fn(&View<'_>) -> Result<RecordBatch, Diagnostic>,
 }
 
 /// All views, ordered by name.
@@ -56,8 +66,8 @@ pub(crate) static VIEWS: &[SystemView] = &[
 ];
 
 /// The present rows of a view.
-pub(super) fn rows(session: &Session, name: &str) -> Option<Result<RecordBatch, Diagnostic>> {
-    VIEWS.iter().find(|v| v.name == name).map(|v| (v.rows)(session))
+pub(super) fn rows(view: &View<'_>, name: &str) -> Option<Result<RecordBatch, Diagnostic>> {
+    VIEWS.iter().find(|v| v.name == name).map(|v| (v.rows)(view))
 }
 
 /// Columns gathered row by row.
@@ -106,20 +116,20 @@ fn time<T>(items: &[T], f: impl Fn(&T) -> Option<i64>) -> Cells {
     Cells::Time(items.iter().map(f).collect())
 }
 
-fn streams(session: &Session) -> Result<RecordBatch, Diagnostic> {
+fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     struct Row {
         object: Object,
         state: String,
         head: Option<auspex_storage::Head>,
         stats: Option<auspex_storage::StreamStats>,
     }
-    let store = &session.engine.store;
-    let rows: Vec<Row> = session
-        .catalog()
+    let store = &view.engine.store;
+    let rows: Vec<Row> = view
+        .catalog
         .objects()
         .filter(|o| o.stream().is_some())
         .map(|o| Row {
-            state: show::state(session, o),
+            state: show::state(view.engine, o),
             head: store.head(o.id).ok(),
             stats: store.stats(o.id).ok(),
             object: o.clone(),
@@ -155,9 +165,8 @@ fn streams(session: &Session) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
-fn tables(session: &Session) -> Result<RecordBatch, Diagnostic> {
-    let catalog = session.catalog();
-    let rows: Vec<&Object> = catalog.objects().filter(|o| o.table().is_some()).collect();
+fn tables(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let rows: Vec<&Object> = view.catalog.objects().filter(|o| o.table().is_some()).collect();
     batch(vec![
         ("id", int(&rows, |o| Some(u64::from(o.id)))),
         ("schema", text(&rows, |o| Some(o.name.schema.clone()))),
@@ -175,9 +184,8 @@ fn tables(session: &Session) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
-fn pipelines(session: &Session) -> Result<RecordBatch, Diagnostic> {
-    let catalog = session.catalog();
-    let rows: Vec<&Object> = catalog.objects().filter(|o| o.pipeline().is_some()).collect();
+fn pipelines(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let rows: Vec<&Object> = view.catalog.objects().filter(|o| o.pipeline().is_some()).collect();
     batch(vec![
         ("id", int(&rows, |o| Some(u64::from(o.id)))),
         ("name", text(&rows, |o| Some(o.name.name.clone()))),
@@ -196,50 +204,49 @@ fn pipelines(session: &Session) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
-fn name_of(session: &Session, id: ObjectId) -> Option<String> {
-    session.catalog().get(id).map(|o| o.name.to_string())
+fn name_of(view: &View<'_>, id: ObjectId) -> Option<String> {
+    view.catalog.get(id).map(|o| o.name.to_string())
 }
 
-fn positions(session: &Session) -> Result<RecordBatch, Diagnostic> {
-    let catalog = session.catalog();
+fn positions(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     let mut rows: Vec<(ObjectId, ObjectId, u64, u64)> = Vec::new();
-    for object in catalog.objects() {
-        let Some(status) = session.engine.runtime.status(object.id) else { continue };
+    for object in view.catalog.objects() {
+        let Some(status) = view.engine.runtime.status(object.id) else { continue };
         for (input, next) in status.position {
-            let end = session.engine.store.head(input).map(|h| h.next).unwrap_or(next);
+            let end = view.engine.store.head(input).map(|h| h.next).unwrap_or(next);
             rows.push((object.id, input, next, end.saturating_sub(next)));
         }
     }
     batch(vec![
-        ("stream", text(&rows, |r| name_of(session, r.0))),
-        ("input", text(&rows, |r| name_of(session, r.1))),
+        ("stream", text(&rows, |r| name_of(view, r.0))),
+        ("input", text(&rows, |r| name_of(view, r.1))),
         ("next_offset", int(&rows, |r| Some(r.2))),
         ("lag", int(&rows, |r| Some(r.3))),
     ])
 }
 
-fn dead_letters(session: &Session) -> Result<RecordBatch, Diagnostic> {
-    let catalog = session.catalog();
+fn dead_letters(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     let mut rows = Vec::new();
-    for object in catalog.objects() {
-        let derived = object.stream().is_some_and(|s| s.definition.is_some());
-        if derived {
+    for object in view.catalog.objects() {
+        if let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) {
+            let store = view.engine.store.as_ref();
             let letters =
-                session.engine.runtime.dead_letters(object.id).map_err(|e| errors::exec(&e))?;
+                auspex_exec::runtime::dead_letters(store, object.id, definition.generation)
+                    .map_err(|e| errors::exec(&e))?;
             rows.extend(letters.into_iter().map(|l| (object.name.to_string(), l)));
         }
     }
     batch(vec![
         ("stream", text(&rows, |(name, _)| Some(name.clone()))),
-        ("input", text(&rows, |(_, l)| name_of(session, l.stream))),
+        ("input", text(&rows, |(_, l)| name_of(view, l.stream))),
         ("input_offset", int(&rows, |(_, l)| Some(l.offset))),
         ("reason", text(&rows, |(_, l)| Some(l.reason.clone()))),
-        ("row", text(&rows, |(_, l)| Some(l.row.clone()))),
+        ("row", text(&rows, |(_, l)| Some(l.row.to_string()))),
     ])
 }
 
-fn sessions(session: &Session) -> Result<RecordBatch, Diagnostic> {
-    let sessions = session.engine.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+fn sessions(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let sessions = view.engine.sessions.lock().unwrap_or_else(PoisonError::into_inner);
     let rows: Vec<(i32, super::session::SessionInfo)> =
         sessions.iter().map(|(pid, info)| (*pid, info.clone())).collect();
     batch(vec![
@@ -251,7 +258,7 @@ fn sessions(session: &Session) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
-fn views(_session: &Session) -> Result<RecordBatch, Diagnostic> {
+fn views(_view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     batch(vec![
         ("name", text(VIEWS, |v| Some(v.name.to_string()))),
         ("description", text(VIEWS, |v| Some(v.description.to_string()))),

@@ -34,6 +34,8 @@ pub(crate) struct Ddl {
     pub(crate) start: Vec<(ObjectId, ContinuousQuery)>,
     /// Queries to stop for a moment and start anew with another plan.
     pub(crate) replace: Vec<(ObjectId, ContinuousQuery)>,
+    /// Prefixes of operator state that is no longer used.
+    pub(crate) stale: Vec<Vec<u8>>,
     /// Queries to pause (true) or resume.
     pub(crate) paused: Vec<(ObjectId, bool)>,
 }

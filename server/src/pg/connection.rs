@@ -191,14 +191,6 @@ where
         for (name, value) in self.session.take_parameter_changes() {
             self.output.parameter_status(name, &value);
         }
-        for closed in self.session.take_closed_statements() {
-            match closed {
-                Some(name) => {
-                    self.statements.remove(&name);
-                }
-                None => self.statements.clear(),
-            }
-        }
         let status = self.session.status();
         if status == TransactionStatus::Idle {
             self.portals.clear();
@@ -210,6 +202,18 @@ where
         self.output.ready(status);
         self.idle = true;
         self.flush_watched().await
+    }
+
+    /// Forgets the statements that DEALLOCATE or DISCARD has closed.
+    pub(super) fn forget_closed(&mut self) {
+        for closed in self.session.take_closed_statements() {
+            match closed {
+                Some(name) => {
+                    self.statements.remove(&name);
+                }
+                None => self.statements.clear(),
+            }
+        }
     }
 
     /// Writes the notifications that are waiting, as many as one packet takes: a stream may bring

@@ -198,6 +198,7 @@ where
                 let execute = self.session.execute(&prepared, parameters);
                 interrupt.guard(&mut self.input, execute).await?
             };
+            self.forget_closed();
             let text = Arc::clone(&portal.statement.text);
             self.notices(Some(&text));
             let tag = match outcome {

@@ -2,10 +2,12 @@
 //! the client going away.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
 use auspex_plan::{Diagnostic, SqlState};
+use futures::FutureExt;
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
@@ -50,6 +52,11 @@ pub(super) fn shutting_down() -> Diagnostic {
         SqlState::ADMIN_SHUTDOWN,
         "terminating connection due to administrator command",
     )
+}
+
+fn defect() -> Diagnostic {
+    Diagnostic::error(SqlState::INTERNAL_ERROR, "a defect of the server ended the statement")
+        .hint("The server's log has the details. Other sessions are not affected.")
 }
 
 /// Returns when the server is told to stop; never when the teller has gone without doing so.
@@ -109,9 +116,14 @@ impl Interrupt {
         R: AsyncRead + Unpin,
         Failure: From<E>,
     {
+        // After a panic nobody knows what state the session is in: it ends, the others go on.
+        let work = AssertUnwindSafe(work).catch_unwind();
         tokio::select! {
             biased;
-            result = work => Ok(result?),
+            result = work => match result {
+                Ok(result) => Ok(result?),
+                Err(_) => Err(Failure::Fatal(defect())),
+            },
             failure = self.wait() => Err(failure),
             () = input.gone() => Err(Failure::Gone),
         }

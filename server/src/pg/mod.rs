@@ -31,3 +31,6 @@ mod wire;
 pub mod zone;
 
 pub use server::{Limits, check_address, serve};
+
+#[cfg(test)]
+mod tests;

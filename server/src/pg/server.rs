@@ -266,6 +266,3 @@ async fn refuse<W: AsyncWrite + Unpin>(output: &mut Output<W>, error: &Diagnosti
     let _ = tokio::time::timeout(Duration::from_secs(1), output.flush()).await;
 }
 
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -71,6 +71,7 @@ where
             let execute = self.session.execute(&prepared, Vec::new());
             interrupt.guard(&mut self.input, execute).await?
         };
+        self.forget_closed();
         match outcome {
             Outcome::Rows { schema, rows, tag, counted } => {
                 self.notices(Some(text));

@@ -12,6 +12,13 @@ pub enum Zone {
     Named(Tz),
 }
 
+/// UTC.
+impl Default for Zone {
+    fn default() -> Self {
+        Zone::UTC
+    }
+}
+
 impl Zone {
     /// UTC.
     pub const UTC: Zone = Zone::Fixed(0);

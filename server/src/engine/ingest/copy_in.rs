@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use auspex_plan::catalog::Object;
 use auspex_plan::{Diagnostic, SqlState};
-use auspex_sql::statement::{CopyFormat, CopyHeader, CopyOptions as SqlCopyOptions, ForceColumns, Ident, Name};
+use auspex_sql::statement::{Ident, Name, Opt, OptValue};
 use auspex_storage::{SharedStore, Staged};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
@@ -22,7 +22,7 @@ use super::super::session::Session;
 use super::super::{Engine, errors};
 use super::{OnConflict, RowRules, append, insert_rows, writable};
 use crate::copy::decode::Decoder;
-use crate::copy::{ColumnChoice, CopyOptions, Format, Header};
+use crate::copy::{CopyError, CopyOptions, Direction, OptionValue};
 
 /// Rows the decoder puts into one batch.
 const DECODE_ROWS: usize = 8192;
@@ -60,7 +60,7 @@ impl CopyIn {
         let mut batches = Vec::new();
         let decoded = self.decoder.push(bytes, &mut batches);
         self.accept(batches)?;
-        decoded.map_err(|e| e.into_diagnostic(&self.object.name.name))
+        decoded.map_err(|e| data_error(e, &self.object.name.name))
     }
 
     fn accept(&mut self, batches: Vec<RecordBatch>) -> Result<(), Diagnostic> {
@@ -162,7 +162,7 @@ pub(in crate::engine) async fn copy_in(
     session: &mut Session,
     name: &Name,
     columns: &[Ident],
-    options: &SqlCopyOptions,
+    options: &[Opt],
 ) -> Result<Outcome, Diagnostic> {
     session.require_writable("COPY FROM")?;
     let catalog = session.catalog();
@@ -180,9 +180,9 @@ pub(in crate::engine) async fn copy_in(
             .map(|t| schema.field(*t).clone().with_nullable(true))
             .collect::<Vec<_>>(),
     ));
-    let options = copy_options(options);
-    let decoder = Decoder::new(options.clone(), given.clone(), DECODE_ROWS)
-        .map_err(|e| e.into_diagnostic(&object.name.name))?;
+    let options = copy_options(options, Direction::From)?;
+    let decoder = Decoder::new(&options, &given, DECODE_ROWS, session.zone())
+        .map_err(|e| data_error(e, &object.name.name))?;
     Ok(Outcome::CopyIn(Box::new(CopyIn {
         engine: session.engine.clone(),
         object,
@@ -243,32 +243,33 @@ pub(in crate::engine) fn target_columns(
     Ok(targets)
 }
 
-/// The codec's form of the statement's options.
-pub(in crate::engine) fn copy_options(options: &SqlCopyOptions) -> CopyOptions {
-    let choice = |columns: &ForceColumns| match columns {
-        ForceColumns::All => ColumnChoice::All,
-        ForceColumns::Listed(names) if names.is_empty() => ColumnChoice::None,
-        ForceColumns::Listed(names) => ColumnChoice::Named(names.clone()),
-    };
-    CopyOptions {
-        format: match options.format {
-            CopyFormat::Text => Format::Text,
-            CopyFormat::Csv => Format::Csv,
-            CopyFormat::Binary => Format::Binary,
-            CopyFormat::Arrow => Format::Arrow,
-        },
-        header: match options.header {
-            CopyHeader::Absent => Header::No,
-            CopyHeader::Present => Header::Yes,
-            CopyHeader::Match => Header::Match,
-        },
-        delimiter: options.delimiter,
-        null: options.null.clone(),
-        quote: options.quote,
-        escape: options.escape,
-        force_quote: choice(&options.force_quote),
-        force_not_null: choice(&options.force_not_null),
-        force_null: choice(&options.force_null),
+/// The codec's options from the statement's.
+pub(in crate::engine) fn copy_options(
+    options: &[Opt],
+    direction: Direction,
+) -> Result<CopyOptions, Diagnostic> {
+    let given = options.iter().map(|o| {
+        let value = match &o.value {
+            None => OptionValue::None,
+            Some(OptValue::Text(t) | OptValue::Number(t) | OptValue::Word(t)) => {
+                OptionValue::Text(t.clone())
+            }
+            Some(OptValue::All) => OptionValue::All,
+            Some(OptValue::List(names)) => OptionValue::Columns(names.clone()),
+        };
+        (o.name.value.as_str(), value)
+    });
+    let place = options.first().map(|o| o.span);
+    CopyOptions::from_options(given, direction).map_err(|e| e.at_opt(place))
+}
+
+/// An error of the codec, with its place in the data.
+fn data_error(error: CopyError, relation: &str) -> Diagnostic {
+    let context = error.context(relation);
+    let diagnostic = Diagnostic::from(error);
+    match context {
+        Some(context) => diagnostic.context(context),
+        None => diagnostic,
     }
 }
 
@@ -280,7 +281,7 @@ pub(in crate::engine) async fn finish_copy(
     let mut batches = Vec::new();
     let finished = copy.decoder.finish(&mut batches);
     copy.accept(batches)?;
-    finished.map_err(|e| e.into_diagnostic(&copy.object.name.name))?;
+    finished.map_err(|e| data_error(e, &copy.object.name.name))?;
     if copy.object.table().is_some() {
         for batch in std::mem::take(&mut copy.pending) {
             insert_rows(session, &copy.object, &batch, &OnConflict::Error).await?;

@@ -4,7 +4,7 @@ mod copy_in;
 mod rules;
 
 pub use copy_in::CopyIn;
-pub(super) use copy_in::{copy_in, finish_copy};
+pub(super) use copy_in::{copy_in, copy_options, finish_copy, target_columns};
 pub(super) use rules::{RowRules, RulesCache};
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) enum OnConflict<'a> {
     /// Keep the old row.
     Nothing,
     /// Compute another row from the old and the new one; `None` keeps the old row.
-    Update(&'a dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic>),
+    Update(&'a (dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic> + Sync)),
 }
 
 /// Puts complete rows into a table's part of the transaction. Returns the rows written, in order.

@@ -39,7 +39,10 @@ pub(in crate::engine) struct RowRules {
 
 impl Engine {
     /// The rules of an object. Those of an object that is committed are kept.
-    pub(in crate::engine) fn rules(&self, object: &Object) -> Result<Arc<RowRules>, Diagnostic> {
+    pub(in crate::engine) fn rules(
+        self: &Arc<Self>,
+        object: &Object,
+    ) -> Result<Arc<RowRules>, Diagnostic> {
         let committed = self.catalog().get(object.id).is_some_and(|o| o == object);
         let mut cache = self.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
         if committed && let Some(rules) = cache.get(&object.id) {
@@ -54,33 +57,28 @@ impl Engine {
 }
 
 impl RowRules {
-    fn compile(engine: &Engine, object: &Object) -> Result<RowRules, Diagnostic> {
-        let schema = object.schema();
-        let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(errors::datafusion)?;
+    fn compile(engine: &Arc<Engine>, object: &Object) -> Result<RowRules, Diagnostic> {
         let columns = object.columns();
-        let checks: &[(String, String)] = match (object.stream(), object.table()) {
-            (Some(s), _) => &s.checks,
-            (_, Some(t)) => &t.checks,
-            _ => &[],
-        };
+        let bound = engine.stored_binder(&engine.catalog()).bind_rules(object)?;
+        let compile = |e| engine.plans.expression(e, &bound.schema);
         let mut rules = RowRules {
+            schema: object.schema(),
             relation: object.name.name.clone(),
-            defaults: Vec::new(),
+            defaults: bound.defaults,
             generated: Vec::new(),
             checks: Vec::new(),
             not_null: Vec::new(),
             lengths: Vec::new(),
-            schema,
         };
-        for (i, column) in columns.iter().enumerate() {
-            rules.defaults.push(match &column.default {
-                Some(text) => Some(engine.stored_default(text, &column.column_type)?),
-                None => None,
-            });
-            if let Some(text) = &column.generated {
-                let expr = engine.stored_expression(text, columns, Some(&column.column_type))?;
-                rules.generated.push((i, engine.plans.expression(expr, &df_schema)?));
+        for (i, expr) in bound.generated.into_iter().enumerate() {
+            if let Some(expr) = expr {
+                rules.generated.push((i, compile(expr)?));
             }
+        }
+        for (name, expr) in bound.checks {
+            rules.checks.push((name, compile(expr)?));
+        }
+        for (i, column) in columns.iter().enumerate() {
             if column.not_null {
                 rules.not_null.push(i);
             }
@@ -92,10 +90,6 @@ impl RowRules {
             // A row without event time has no place in the order of the stream.
             let at = columns.iter().position(|c| c.name == *column);
             rules.not_null.extend(at.filter(|i| !columns[*i].not_null));
-        }
-        for (name, text) in checks {
-            let expr = engine.stored_expression(text, columns, Some(&ColumnType::Boolean))?;
-            rules.checks.push((name.clone(), engine.plans.expression(expr, &df_schema)?));
         }
         Ok(rules)
     }

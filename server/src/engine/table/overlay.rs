@@ -1,6 +1,6 @@
 //! Changes that a transaction has made to tables and not committed yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use auspex_plan::catalog::ObjectId;
 use auspex_storage::{SharedStore, StorageError, TableChange};
@@ -46,6 +46,23 @@ impl Overlay {
             Some(changed) => Ok(changed.clone()),
             None => store.table_get(table, key),
         }
+    }
+
+    /// Keys of all rows of a table.
+    pub(crate) fn keys(
+        &self,
+        store: &SharedStore,
+        table: ObjectId,
+    ) -> Result<BTreeSet<Vec<u8>>, StorageError> {
+        let mut keys: BTreeSet<Vec<u8>> =
+            store.table_scan(table)?.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+        for (key, value) in self.tables.get(&table).into_iter().flatten() {
+            match value {
+                Some(_) => keys.insert(key.clone()),
+                None => keys.remove(key),
+            };
+        }
+        Ok(keys)
     }
 
     /// All encoded rows of a table in key order.
