@@ -6,6 +6,7 @@
 //! (`len` of a text or an array): the types of the arguments decide.
 
 mod define;
+mod fold;
 mod intervals;
 mod list_totals;
 mod lists;
@@ -17,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub use fold::array_fold;
 pub use text::duration_text;
 
 /// One of our functions.

@@ -1,6 +1,7 @@
 //! The names a program declares, and the types they stand for.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use auspex_plan::ColumnType;
 use auspex_plan::catalog::Column;
@@ -26,6 +27,9 @@ pub(super) struct Declarations<'a> {
     pub order: Vec<&'a StreamDecl>,
     /// Events in textual order.
     pub event_order: Vec<&'a EventDecl>,
+    /// Functions that have been put in place of a call, and so checked (owned names keep the
+    /// declarations covariant).
+    pub called: RefCell<BTreeSet<String>>,
 }
 
 /// The names of VPL's own types.

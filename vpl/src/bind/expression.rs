@@ -11,16 +11,17 @@ use datafusion::logical_expr::{Case, Expr as PlanExpr, lit};
 use super::calls::{call, our};
 use super::declarations::Declarations;
 use super::operators::{binary, compare, fold_binary, negate};
-use super::problem::{Result, arguments, error, hint, mismatch, unknown};
+use super::problem::{Result, arguments, error, hint, mismatch, missing, unknown};
 use super::row::Row;
 use super::value::{
-    Value, cast, coerce, common_of, convert, duration, empty_array, exactly, is_int, is_text, text,
+    Extent, Value, cast, coerce, common_of, convert, duration, empty_array, exactly, is_int,
+    is_text, text,
 };
 use crate::ast::{BinaryOp, Expr, ExprKind, Ident, MatchArm, MatchPattern, UnaryOp};
 use crate::codes;
 
 /// Deepest nesting of one expression, function calls included.
-const MAX_DEPTH: usize = 120;
+const MAX_DEPTH: usize = 80;
 
 /// Binds the expressions at one place.
 pub(super) struct Binder<'a> {
@@ -96,11 +97,7 @@ impl<'a> Binder<'a> {
             ExprKind::Float(f) => Value::leaf(lit(*f), ColumnType::Double),
             ExprKind::Str(s) => Value::leaf(text(s), ColumnType::Text),
             ExprKind::Duration(ns) => Value::leaf(duration(*ns), ColumnType::Interval),
-            ExprKind::Timestamp(us) => {
-                let zone = Some(auspex_plan::types::UTC.into());
-                let value = ScalarValue::TimestampMicrosecond(Some(*us), zone);
-                Value::leaf(lit(value), ColumnType::Timestamptz)
-            }
+            ExprKind::Timestamp(us) => timestamp(*us),
             ExprKind::Name(name) => self.name(&Ident { name: name.clone(), span })?,
             ExprKind::Array(items) => self.array(items)?,
             ExprKind::Map(entries) => self.map(entries, span)?,
@@ -119,36 +116,14 @@ impl<'a> Binder<'a> {
             }
             ExprKind::Unary { op, operand } => self.unary(*op, operand)?,
             ExprKind::Binary { .. } => self.binary_chain(expr)?,
-            ExprKind::IsNull { operand, negated } => {
-                let value = self.bind(operand)?;
-                let inner = value.expr.clone();
-                let test = if *negated { inner.is_not_null() } else { inner.is_null() };
-                Value::new(test, ColumnType::Boolean, &[&value])
-            }
+            ExprKind::IsNull { operand, negated } => self.is_null(operand, *negated)?,
             ExprKind::In { operand, container, negated } => {
                 let found = self.contains(operand, container, span)?;
                 if *negated { not(found) } else { found }
             }
-            ExprKind::Range { from, to, inclusive } => {
-                // `..` binds least of all, so `x in 0..9` arrives as `(x in 0)..9`, which has no
-                // meaning of its own.
-                if let ExprKind::In { operand, container, negated } = &from.kind {
-                    let item = self.bind(operand)?;
-                    let range = (container.as_ref(), to.as_ref(), *inclusive);
-                    let found = self.in_range((item, operand.span), range, span)?;
-                    return Ok(if *negated { not(found) } else { found });
-                }
-                let (from, to) = (self.int(from, "a range")?, self.int(to, "a range")?);
-                let end = if *inclusive { to.expr.clone() + lit(1i64) } else { to.expr.clone() };
-                let range = our("int_range", vec![from.expr.clone(), end]);
-                let ints = ColumnType::Array(Box::new(ColumnType::BigInt));
-                Value::new(range, ints, &[&from, &to])
-            }
+            ExprKind::Range { from, to, inclusive } => self.range(from, to, *inclusive, span)?,
             ExprKind::If { condition, then, otherwise } => {
-                let test = self.condition(condition, "the condition of `if`")?;
-                let (a, b) = (self.bind(then)?, self.bind(otherwise)?);
-                let branches = vec![(a, then.span), (b, otherwise.span)];
-                self.case(vec![test], branches, "the branches of `if`")?
+                self.choice(condition, then, otherwise)?
             }
             ExprKind::Match { subject, arms } => self.match_arms(subject, arms, span)?,
             ExprKind::Lambda { .. } => {
@@ -158,6 +133,47 @@ impl<'a> Binder<'a> {
                 ));
             }
         })
+    }
+
+    fn is_null(&mut self, operand: &'a Expr, negated: bool) -> Result<Value> {
+        let value = self.bind(operand)?;
+        let inner = value.expr.clone();
+        let test = if negated { inner.is_not_null() } else { inner.is_null() };
+        Ok(Value::new(test, ColumnType::Boolean, &[&value]))
+    }
+
+    fn range(
+        &mut self,
+        from: &'a Expr,
+        to: &'a Expr,
+        inclusive: bool,
+        span: Span,
+    ) -> Result<Value> {
+        // `..` binds least of all, so `x in 0..9` arrives as `(x in 0)..9`, which has no meaning
+        // of its own.
+        if let ExprKind::In { operand, container, negated } = &from.kind {
+            let item = self.bind(operand)?;
+            let range = (container.as_ref(), to, inclusive);
+            let found = self.in_range((item, operand.span), range, span)?;
+            return Ok(if *negated { not(found) } else { found });
+        }
+        let (from, to) = (self.int(from, "a range")?, self.int(to, "a range")?);
+        let end = if inclusive { to.expr.clone() + lit(1i64) } else { to.expr.clone() };
+        let range = our("int_range", vec![from.expr.clone(), end]);
+        let ints = ColumnType::Array(Box::new(ColumnType::BigInt));
+        Ok(Value::new(range, ints, &[&from, &to]))
+    }
+
+    fn choice(
+        &mut self,
+        condition: &'a Expr,
+        then: &'a Expr,
+        otherwise: &'a Expr,
+    ) -> Result<Value> {
+        let test = self.condition(condition, "the condition of `if`")?;
+        let (a, b) = (self.bind(then)?, self.bind(otherwise)?);
+        let branches = vec![(a, then.span), (b, otherwise.span)];
+        self.case(vec![test], branches, "the branches of `if`")
     }
 
     /// An integer operand.
@@ -261,11 +277,11 @@ impl<'a> Binder<'a> {
                 if SYSTEM_COLUMNS.contains(&name.name.as_str()) {
                     return self.name(name);
                 }
-                let kind = format!("field of `{alias}`");
-                return Err(unknown(
+                return Err(missing(
                     SqlState::UNDEFINED_COLUMN,
                     codes::UNKNOWN_FIELD,
-                    &kind,
+                    &format!("`{alias}`"),
+                    "field",
                     name,
                     row.names(),
                 ));
@@ -417,13 +433,13 @@ impl<'a> Binder<'a> {
         if before.is_empty() {
             return Ok(last.clone());
         }
-        let size = 1 + last.size + before.iter().map(|v| 2 * v.size).sum::<usize>();
+        let extent = Extent::over(before.iter().chain(&values));
         let branches = before
             .iter()
             .map(|v| (Box::new(v.expr.clone().is_not_null()), Box::new(v.expr.clone())))
             .collect();
         let expr = PlanExpr::Case(Case::new(None, branches, Some(Box::new(last.expr.clone()))));
-        Ok(Value { expr, ty: Some(ty), size })
+        Ok(Value { expr, ty: Some(ty), extent })
     }
 
     fn contains(&mut self, operand: &'a Expr, container: &'a Expr, span: Span) -> Result<Value> {
@@ -439,11 +455,11 @@ impl<'a> Binder<'a> {
                 }
                 let ty = common_of(&all, "the value and the items of `in`")?;
                 let mut all = convert_all(all, &ty, "the value and the items of `in`")?;
-                let size = all.iter().map(|v| v.size).sum::<usize>() + 1;
+                let extent = Extent::over(&all);
                 let item = all.remove(0);
                 let list = all.into_iter().map(|v| v.expr).collect();
                 let expr = PlanExpr::InList(InList::new(Box::new(item.expr), list, false));
-                Ok(Value { expr, ty: Some(ColumnType::Boolean), size })
+                Ok(Value { expr, ty: Some(ColumnType::Boolean), extent })
             }
             _ => {
                 let of = self.bind(container)?;
@@ -476,7 +492,7 @@ impl<'a> Binder<'a> {
     ) -> Result<Value> {
         let ty = common_of(&values, what)?;
         let mut values = convert_all(values, &ty, what)?;
-        let size = 1 + conditions.iter().chain(&values).map(|v| v.size).sum::<usize>();
+        let extent = Extent::over(conditions.iter().chain(&values));
         let otherwise = values.pop().map(|v| Box::new(v.expr));
         let branches = conditions
             .into_iter()
@@ -484,7 +500,7 @@ impl<'a> Binder<'a> {
             .map(|(c, v)| (Box::new(c.expr), Box::new(v.expr)))
             .collect();
         let expr = PlanExpr::Case(Case::new(None, branches, otherwise));
-        Ok(Value { expr, ty: Some(ty), size })
+        Ok(Value { expr, ty: Some(ty), extent })
     }
 
     fn match_arms(&mut self, subject: &'a Expr, arms: &'a [MatchArm], span: Span) -> Result<Value> {
@@ -567,6 +583,13 @@ impl<'a> Binder<'a> {
             }
         }
     }
+}
+
+/// A moment, in microseconds since 1970.
+fn timestamp(microseconds: i64) -> Value {
+    let zone = Some(auspex_plan::types::UTC.into());
+    let value = ScalarValue::TimestampMicrosecond(Some(microseconds), zone);
+    Value::leaf(lit(value), ColumnType::Timestamptz)
 }
 
 /// `not value`
@@ -660,7 +683,7 @@ pub(super) fn contains(of: Value, of_span: Span, item: Value, item_span: Span) -
         {
             let floats = ColumnType::Array(Box::new(ColumnType::Double));
             let expr = cast(of.expr.clone(), &floats.arrow());
-            (Value { expr, ty: Some(floats), size: of.size }, ColumnType::Double)
+            (Value { expr, ty: Some(floats), extent: of.extent }, ColumnType::Double)
         }
         _ => (of, wanted),
     };

@@ -91,6 +91,7 @@ fn body<'a>(
     declared: &'a FnDecl,
     locals: Vec<(String, Value)>,
 ) -> Result<Value> {
+    binder.program.called.borrow_mut().insert(declared.name.name.clone());
     // A function sees its own names, then the program's: not those of whoever calls it.
     let outside = std::mem::replace(&mut binder.locals, locals);
     let was_in_function = std::mem::replace(&mut binder.in_function, true);

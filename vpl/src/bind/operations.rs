@@ -9,7 +9,7 @@ use datafusion::logical_expr::Expr as PlanExpr;
 
 use super::chain::{Chain, Key, Watermark, has_op};
 use super::expression::Binder;
-use super::problem::{Result, arguments, error, hint, unknown, unsupported};
+use super::problem::{Result, arguments, error, hint, missing, unknown, unsupported};
 use super::source::unbounded_join;
 use super::value::{Value, coerce, is_timestamp};
 use crate::ast::{Arg, Expr, ExprKind, Ident, Op, OpArgs, SourceKind, StreamDecl};
@@ -432,10 +432,11 @@ fn log<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
             None | Some("message" | "data") => values.push(output(chain, &arg.value)?),
             Some(_) => {
                 let name = arg.name.clone().unwrap_or_else(|| op.name.clone());
-                return Err(unknown(
+                return Err(missing(
                     SqlState::INVALID_PARAMETER_VALUE,
                     codes::ARGUMENTS,
-                    "argument of `.log`",
+                    "`.log`",
+                    "argument",
                     &name,
                     ["level", "message", "data"],
                 ));
@@ -485,10 +486,11 @@ fn watermark<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
             }
             Some(_) => {
                 let name = arg.name.clone().unwrap_or_else(|| op.name.clone());
-                return Err(unknown(
+                return Err(missing(
                     SqlState::INVALID_PARAMETER_VALUE,
                     codes::ARGUMENTS,
-                    "argument of `.watermark`",
+                    "`.watermark`",
+                    "argument",
                     &name,
                     ["out_of_order", "on"],
                 ));

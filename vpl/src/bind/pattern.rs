@@ -7,7 +7,7 @@ use auspex_plan::diagnostic::{Diagnostic, SqlState};
 
 use super::chain::has_op;
 use super::declarations::Declarations;
-use super::problem::{error, hint, unknown, unsupported};
+use super::problem::{error, hint, missing, unknown, unsupported};
 use super::relations::Relations;
 use super::walk::walk;
 use crate::ast::{Arg, Expr, ExprKind, Ident, OpArgs, PatternExpr, PatternKind, Step, StreamDecl};
@@ -185,9 +185,8 @@ impl Check<'_> {
                 return None;
             }
             let known = step.columns.iter().map(|c| c.name.as_str());
-            let kind = format!("field of `{word}`");
             let (state, code) = (SqlState::UNDEFINED_COLUMN, codes::UNKNOWN_FIELD);
-            return Some(unknown(state, code, &kind, field, known));
+            return Some(missing(state, code, &format!("`{word}`"), "field", field, known));
         }
         if self.steps[visible..].iter().any(|s| s.is(word)) {
             return Some(hint(

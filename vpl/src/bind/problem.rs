@@ -54,10 +54,26 @@ pub(super) fn unknown<'a>(
     let mut diagnostic = Diagnostic::error(state, format!("unknown {kind} `{}`", name.name))
         .code(code)
         .at(name.span);
-    if let Some(near) = did_you_mean(&name.name, candidates) {
+    // Any other letter is one slip away from a single one: no suggestion then.
+    let guess = name.name.chars().nth(1).and_then(|_| did_you_mean(&name.name, candidates));
+    if let Some(near) = guess {
         diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
     }
     Box::new(diagnostic)
+}
+
+/// A field or argument that `owner` does not have, with the nearest one that it has.
+pub(super) fn missing<'a>(
+    state: SqlState,
+    code: &'static str,
+    owner: &str,
+    kind: &str,
+    name: &Ident,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Box<Diagnostic> {
+    let mut diagnostic = unknown(state, code, kind, name, candidates);
+    diagnostic.message = format!("{owner} has no {kind} `{}`", name.name);
+    diagnostic
 }
 
 /// A hint where there is none yet.

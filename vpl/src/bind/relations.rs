@@ -6,7 +6,7 @@ use auspex_plan::catalog::{Catalog, Column, DEFAULT_SCHEMA, Object, ObjectId, ar
 use auspex_plan::diagnostic::SqlState;
 use auspex_plan::relation::StreamRelation;
 
-use super::problem::{Result, error, hint, unknown, unsupported};
+use super::problem::{Result, error, unknown, unsupported};
 use crate::ast::Ident;
 use crate::codes;
 
@@ -89,9 +89,12 @@ impl Relations<'_> {
                 .map(|o| o.name.name.as_str()),
         );
         let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_RELATION);
-        hint(
-            unknown(state, code, "event type or stream", name, known),
-            format!("declare it: `event {}:` followed by its fields, `name: type`", name.name),
-        )
+        let mut diagnostic = unknown(state, code, "event type or stream", name, known);
+        let declare = format!("`event {}:` followed by its fields, `name: type`", name.name);
+        diagnostic.hint = Some(match diagnostic.hint.take() {
+            Some(near) => format!("{near} Otherwise declare it: {declare}"),
+            None => format!("declare it: {declare}"),
+        });
+        diagnostic
     }
 }

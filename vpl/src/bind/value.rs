@@ -12,7 +12,29 @@ use crate::codes;
 
 /// Most nodes of one bound expression: functions are put in place of their calls, which can make
 /// an expression grow without bound.
-const MAX_SIZE: usize = 20_000;
+const MAX_NODES: usize = 5_000;
+
+/// Deepest bound expression: plans are walked by recursion.
+const MAX_DEPTH: usize = 400;
+
+/// How large an expression is, at least.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    nodes: usize,
+    depth: usize,
+}
+
+impl Extent {
+    const LEAF: Extent = Extent { nodes: 1, depth: 1 };
+
+    /// One node over these parts.
+    pub(super) fn over<'v>(parts: impl IntoIterator<Item = &'v Value>) -> Extent {
+        parts.into_iter().fold(Extent::LEAF, |all, part| Extent {
+            nodes: all.nodes + part.extent.nodes,
+            depth: all.depth.max(part.extent.depth + 1),
+        })
+    }
+}
 
 /// A bound expression.
 #[derive(Debug, Clone)]
@@ -21,24 +43,24 @@ pub(super) struct Value {
     pub expr: Expr,
     /// Its type; `None` for a bare `null`.
     pub ty: Option<ColumnType>,
-    /// Number of nodes, at least.
-    pub size: usize,
+    /// Its size.
+    pub extent: Extent,
 }
 
 impl Value {
     /// A value of a known type made of `parts`.
     pub(super) fn new(expr: Expr, ty: ColumnType, parts: &[&Value]) -> Value {
-        Value { expr, ty: Some(ty), size: 1 + parts.iter().map(|p| p.size).sum::<usize>() }
+        Value { expr, ty: Some(ty), extent: Extent::over(parts.iter().copied()) }
     }
 
     /// A leaf.
     pub(super) fn leaf(expr: Expr, ty: ColumnType) -> Value {
-        Value { expr, ty: Some(ty), size: 1 }
+        Value { expr, ty: Some(ty), extent: Extent::LEAF }
     }
 
     /// The bare `null`.
     pub(super) fn null() -> Value {
-        Value { expr: lit(ScalarValue::Null), ty: None, size: 1 }
+        Value { expr: lit(ScalarValue::Null), ty: None, extent: Extent::LEAF }
     }
 
     /// Name of the type for messages.
@@ -48,16 +70,18 @@ impl Value {
 
     /// Refuses an expression that has grown too large.
     pub(super) fn bounded(self, span: Span) -> Result<Value> {
-        if self.size <= MAX_SIZE {
+        let what = if self.extent.nodes > MAX_NODES {
+            format!("has more than {MAX_NODES} parts")
+        } else if self.extent.depth > MAX_DEPTH {
+            format!("is more than {MAX_DEPTH} levels deep")
+        } else {
             return Ok(self);
-        }
+        };
         Err(error(
             auspex_plan::SqlState::STATEMENT_TOO_COMPLEX,
             codes::NESTING,
             span,
-            format!(
-                "the expression has more than {MAX_SIZE} parts after functions are put in place"
-            ),
+            format!("the expression {what} when functions are put in place of their calls"),
         ))
     }
 }
@@ -175,7 +199,7 @@ pub(super) fn convert(value: Value, to: &ColumnType) -> Option<Value> {
     fits.then(|| Value {
         expr: cast(value.expr, &to.arrow()),
         ty: Some(to.clone()),
-        size: value.size,
+        extent: value.extent,
     })
 }
 

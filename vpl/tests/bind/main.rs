@@ -142,6 +142,64 @@ fn plans_are_as_listed() {
 }
 
 #[test]
+fn damaged_programs_are_refused_or_bound_but_never_panic() {
+    let catalog = Catalog::new();
+    let folders = ["expressions", "streams", "functions", "plans", "refused"];
+    for path in folders.iter().flat_map(|f| cases(f)) {
+        let (head, _) = read(&path);
+        let text = program_text(&head);
+        let words: Vec<usize> = text
+            .char_indices()
+            .filter(|(i, c)| c.is_alphanumeric() != text[..*i].ends_with(char::is_alphanumeric))
+            .map(|(i, _)| i)
+            .collect();
+        // Each word or gap in turn goes away, or changes place with the next.
+        for cut in words.windows(3).step_by(7) {
+            let [a, b, c] = [cut[0], cut[1], cut[2]];
+            let without = format!("{}{}", &text[..a], &text[b..]);
+            let swapped = format!("{}{}{}{}", &text[..a], &text[b..c], &text[a..b], &text[c..]);
+            for damaged in [without, swapped] {
+                if let Err(errors) = bound(&damaged, &catalog) {
+                    assert!(errors.iter().all(|d| d.span.is_some()), "{damaged}");
+                    assert!(errors.iter().all(|d| d.state.0 != "XX000"), "{errors:?}\n{damaged}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_expressions_are_bound_or_refused_without_overflowing_the_stack() {
+    let event = "event T:\n    v: int\n";
+    let check = |expression: String, accepted: bool| {
+        let text = format!("{event}stream S = T.emit(x: {expression})\n");
+        let result = bound(&text, &Catalog::new());
+        assert_eq!(result.is_ok(), accepted, "{:?}", result.err());
+    };
+    check(vec!["v"; 200].join(" + "), true);
+    check(vec!["v > 1"; 100].join(" and "), true);
+    check(vec!["v"; 30_000].join(" + "), false);
+    check(format!("[{}]", vec!["v"; 3000].join(", ")), true);
+    // Functions put in place of their calls: as deep as 2^n, and as large.
+    let nested = |n: usize, combine: &str| {
+        let functions = (0..n).map(|i| {
+            let body = combine.replace('f', &format!("f{i}"));
+            format!("fn f{}(x: int) -> int:\n    {body}\n", i + 1)
+        });
+        let functions = functions.collect::<String>();
+        let text = format!(
+            "{event}fn f0(x: int) -> int:\n    x + 1\n{functions}stream S = T.emit(x: f{n}(v))\n"
+        );
+        bound(&text, &Catalog::new())
+    };
+    assert!(nested(30, "f(x) + f(x)").is_err());
+    assert!(nested(30, "f(f(x))").is_err());
+    let deep = nested(7, "f(f(x))").unwrap();
+    let plan = &deep.items.last().unwrap().query.as_ref().unwrap().plan;
+    assert!(plan.display_indent().to_string().len() > 128);
+}
+
+#[test]
 fn a_stored_definition_gives_the_same_plan_again() {
     use auspex_plan::catalog::{CatalogCommand, Object, ObjectKind, ObjectName};
     let folders = ["expressions", "streams", "functions", "plans"];
