@@ -2,12 +2,12 @@
 
 use auspex_plan::ColumnType;
 use auspex_plan::diagnostic::Span;
-use datafusion::common::ScalarValue;
-use datafusion::functions::{core, datetime, math, regex, string, unicode};
-use datafusion::logical_expr::{Expr, ScalarUDF, lit};
+use datafusion::functions::{core, math, unicode};
+use datafusion::logical_expr::{ScalarUDF, lit};
 
 use super::calls::{item_of, our, wrong_count, wrong_type};
-use super::expression::{Binder, contains, convert_all, get, slice};
+use super::container::{contains, get, slice};
+use super::expression::{Binder, convert_all};
 use super::operators::{compare, fold_binary};
 use super::problem::Result;
 use super::value::{
@@ -132,54 +132,54 @@ pub(super) fn call(
     }
 }
 
-struct Call<'b, 'a> {
+pub(super) struct Call<'b, 'a> {
     binder: &'b mut Binder<'a>,
-    function: &'b Ident,
-    span: Span,
-    args: Vec<Argument>,
+    pub(super) function: &'b Ident,
+    pub(super) span: Span,
+    pub(super) args: Vec<Argument>,
 }
 
 impl Call<'_, '_> {
-    fn count<const N: usize>(&self, takes: &str) -> Result<[Argument; N]> {
+    pub(super) fn count<const N: usize>(&self, takes: &str) -> Result<[Argument; N]> {
         let got = self.args.len();
         <[Argument; N]>::try_from(self.args.clone())
             .map_err(|_| wrong_count(self.function, self.span, takes, got))
     }
 
     /// One argument.
-    fn one(&self) -> Result<Argument> {
+    pub(super) fn one(&self) -> Result<Argument> {
         self.count::<1>("one argument").map(|[a]| a)
     }
 
-    fn two(&self, takes: &str) -> Result<(Argument, Argument)> {
+    pub(super) fn two(&self, takes: &str) -> Result<(Argument, Argument)> {
         self.count::<2>(takes).map(|[a, b]| (a, b))
     }
 
-    fn to(&self, argument: &Argument, ty: &ColumnType, expected: &str) -> Result<Value> {
+    pub(super) fn to(&self, argument: &Argument, ty: &ColumnType, expected: &str) -> Result<Value> {
         convert(argument.value.clone(), ty)
             .ok_or_else(|| wrong_type(self.function, argument, expected))
     }
 
-    fn float(&self, argument: &Argument) -> Result<Value> {
+    pub(super) fn float(&self, argument: &Argument) -> Result<Value> {
         self.to(argument, &ColumnType::Double, "a number")
     }
 
-    fn str(&self, argument: &Argument) -> Result<Value> {
+    pub(super) fn str(&self, argument: &Argument) -> Result<Value> {
         self.to(argument, &ColumnType::Text, "a `str`")
     }
 
-    fn int(&self, argument: &Argument) -> Result<Value> {
+    pub(super) fn int(&self, argument: &Argument) -> Result<Value> {
         self.to(argument, &ColumnType::BigInt, "an `int`")
     }
 
     /// A call of a DataFusion function whose result is a `ty`.
-    fn apply(&self, udf: &ScalarUDF, args: &[&Value], ty: ColumnType) -> Value {
+    pub(super) fn apply(&self, udf: &ScalarUDF, args: &[&Value], ty: ColumnType) -> Value {
         let call = udf.call(args.iter().map(|v| v.expr.clone()).collect());
         self.binder.typed(call, ty, args)
     }
 
     /// A call of one of our functions, whose result has exactly the type said.
-    fn ours(&self, name: &str, args: &[&Value], ty: ColumnType) -> Value {
+    pub(super) fn ours(&self, name: &str, args: &[&Value], ty: ColumnType) -> Value {
         Value::new(our(name, args.iter().map(|v| v.expr.clone()).collect()), ty, args)
     }
 
@@ -503,122 +503,6 @@ impl Call<'_, '_> {
                 &[&x.value],
             )),
             _ => Err(wrong_type(self.function, x, "a number, duration, `str` or `bool`")),
-        }
-    }
-
-    fn time(&mut self) -> Result<Value> {
-        let name = self.function.name.as_str();
-        let time = |a: &Argument| self.to(a, &ColumnType::Timestamptz, "a `timestamp`");
-        if name == "date_trunc" {
-            let (unit, at) = self.two("a unit and a timestamp")?;
-            let literal = matches!(&unit.value.expr,
-                Expr::Literal(ScalarValue::Utf8View(Some(u)), _)
-                if ["second", "minute", "hour", "day", "week", "month", "quarter", "year"].contains(&u.as_str()));
-            if !literal {
-                let units = "one of \"second\", \"minute\", \"hour\", \"day\", \"week\", \"month\", \"quarter\", \"year\"";
-                return Err(wrong_type(self.function, &unit, units));
-            }
-            let at = time(&at)?;
-            return Ok(self.apply(
-                &datetime::date_trunc(),
-                &[&unit.value, &at],
-                ColumnType::Timestamptz,
-            ));
-        }
-        let at = time(&self.one()?)?;
-        if matches!(name, "epoch" | "epoch_ms") {
-            let micros = cast(at.expr.clone(), &ColumnType::BigInt.arrow());
-            let (expr, ty) = if name == "epoch" {
-                let micros = cast(micros, &ColumnType::Double.arrow());
-                let seconds =
-                    fold_binary(micros, datafusion::logical_expr::Operator::Divide, lit(1e6));
-                (seconds, ColumnType::Double)
-            } else {
-                let op = datafusion::logical_expr::Operator::Divide;
-                (fold_binary(micros, op, lit(1000i64)), ColumnType::BigInt)
-            };
-            return Ok(Value::new(expr, ty, &[&at]));
-        }
-        let part = match name {
-            "day_of_week" => "dow",
-            "day_of_year" => "doy",
-            other => other,
-        };
-        let part = Value::leaf(text(part), ColumnType::Text);
-        let number = self.apply(&datetime::date_part(), &[&part, &at], ColumnType::BigInt);
-        if name != "millisecond" {
-            return Ok(number);
-        }
-        // DataFusion counts the whole seconds in: only the rest below a second is meant.
-        let op = datafusion::logical_expr::Operator::Modulo;
-        let rest = fold_binary(number.expr.clone(), op, lit(1000i64));
-        Ok(Value::new(rest, ColumnType::BigInt, &[&number]))
-    }
-
-    fn string(&mut self) -> Result<Value> {
-        use ColumnType::{Boolean, Text};
-        match self.function.name.as_str() {
-            "lower" | "lowercase" | "to_lower" => {
-                let s = self.str(&self.one()?)?;
-                Ok(self.apply(&string::lower(), &[&s], Text))
-            }
-            "upper" | "uppercase" | "to_upper" => {
-                let s = self.str(&self.one()?)?;
-                Ok(self.apply(&string::upper(), &[&s], Text))
-            }
-            name @ ("trim" | "ltrim" | "rtrim") => {
-                let s = self.str(&self.one()?)?;
-                let blanks = Value::leaf(text(" \t\r\n"), Text);
-                let udf = match name {
-                    "trim" => string::btrim(),
-                    "ltrim" => string::ltrim(),
-                    _ => string::rtrim(),
-                };
-                Ok(self.apply(&udf, &[&s, &blanks], Text))
-            }
-            name @ ("starts_with" | "ends_with" | "matches") => {
-                let (s, part) = self.two("two `str`s")?;
-                let (s, part) = (self.str(&s)?, self.str(&part)?);
-                let udf = match name {
-                    "starts_with" => string::starts_with(),
-                    "ends_with" => string::ends_with(),
-                    _ => regex::regexp_like(),
-                };
-                Ok(self.apply(&udf, &[&s, &part], Boolean))
-            }
-            "replace" => {
-                let [s, from, to] = self.count("three `str`s")?;
-                let (s, from, to) = (self.str(&s)?, self.str(&from)?, self.str(&to)?);
-                Ok(self.apply(&string::replace(), &[&s, &from, &to], Text))
-            }
-            "split" => {
-                let (s, separator) = self.two("two `str`s")?;
-                let (s, separator) = (self.str(&s)?, self.str(&separator)?);
-                Ok(self.ours("text_split", &[&s, &separator], ColumnType::Array(Box::new(Text))))
-            }
-            "join" => {
-                let (array, separator) = self.two("an array and a separator")?;
-                let texts = ColumnType::Array(Box::new(Text));
-                let items = self.to(&array, &texts, "an array of `str`")?;
-                let separator = self.str(&separator)?;
-                Ok(self.ours("text_join", &[&items, &separator], Text))
-            }
-            _ => {
-                let (s, from, to) = match self.args.as_slice() {
-                    [s, from] => (s, from, None),
-                    [s, from, to] => (s, from, Some(to)),
-                    other => {
-                        let takes = "a `str`, a start and perhaps an end";
-                        return Err(wrong_count(self.function, self.span, takes, other.len()));
-                    }
-                };
-                let (text, from) = (self.str(s)?, self.int(from)?);
-                let to = match to {
-                    Some(to) => self.int(to)?,
-                    None => Value::leaf(lit(i64::MAX), ColumnType::BigInt),
-                };
-                slice(text, s.span, from, to)
-            }
         }
     }
 }

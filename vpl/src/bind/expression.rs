@@ -4,8 +4,6 @@ use auspex_plan::ColumnType;
 use auspex_plan::diagnostic::{Span, SqlState};
 use auspex_plan::relation::SYSTEM_COLUMNS;
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::functions_nested::expr_fn::make_array;
-use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Case, Expr as PlanExpr, lit};
 
 use super::calls::{call, our};
@@ -13,11 +11,8 @@ use super::declarations::Declarations;
 use super::operators::{binary, compare, fold_binary, negate};
 use super::problem::{Result, arguments, error, hint, mismatch, missing, unknown};
 use super::row::Row;
-use super::value::{
-    Extent, Value, cast, coerce, common_of, convert, duration, empty_array, exactly, is_int,
-    is_text, text,
-};
-use crate::ast::{BinaryOp, Expr, ExprKind, Ident, MatchArm, MatchPattern, UnaryOp};
+use super::value::{Extent, Value, coerce, common_of, convert, duration, exactly, is_text, text};
+use crate::ast::{BinaryOp, Expr, ExprKind, Ident, UnaryOp};
 use crate::codes;
 
 /// Deepest nesting of one expression, function calls included.
@@ -310,71 +305,6 @@ impl<'a> Binder<'a> {
         }
     }
 
-    fn array(&mut self, items: &'a [Expr]) -> Result<Value> {
-        if items.is_empty() {
-            return Ok(empty_array(&ColumnType::Text));
-        }
-        let items: Vec<(Value, Span)> =
-            items.iter().map(|i| Ok((self.bind(i)?, i.span))).collect::<Result<_>>()?;
-        let item = common_of(&items, "the items of the array")?;
-        let items = convert_all(items, &item, "the items of the array")?;
-        let parts: Vec<&Value> = items.iter().collect();
-        let array = make_array(items.iter().map(|i| i.expr.clone()).collect());
-        let ty = ColumnType::Array(Box::new(item));
-        Ok(self.typed(array, ty, &parts))
-    }
-
-    fn map(&mut self, entries: &'a [(Ident, Expr)], span: Span) -> Result<Value> {
-        if entries.is_empty() {
-            return Err(super::problem::unsupported(span, "an empty map"));
-        }
-        for (i, (key, _)) in entries.iter().enumerate() {
-            if entries[..i].iter().any(|(k, _)| k.name == key.name) {
-                return Err(error(
-                    SqlState::DUPLICATE_COLUMN,
-                    codes::DUPLICATE_NAME,
-                    key.span,
-                    format!("the map has the key `{}` twice", key.name),
-                ));
-            }
-        }
-        let values: Vec<(Value, Span)> =
-            entries.iter().map(|(_, v)| Ok((self.bind(v)?, v.span))).collect::<Result<_>>()?;
-        let ty = common_of(&values, "the values of the map")?;
-        let values = convert_all(values, &ty, "the values of the map")?;
-        let args = entries
-            .iter()
-            .zip(&values)
-            .flat_map(|((key, _), value)| [text(&key.name), value.expr.clone()])
-            .collect();
-        let parts: Vec<&Value> = values.iter().collect();
-        let ty = ColumnType::Map(Box::new(ColumnType::Text), Box::new(ty));
-        Ok(self.typed(our("map_of", args), ty, &parts))
-    }
-
-    fn index(&mut self, base: &'a Expr, index: &'a Expr) -> Result<Value> {
-        let (of, at) = (self.bind(base)?, self.bind(index)?);
-        get(of, base.span, at, index.span)
-    }
-
-    fn slice(
-        &mut self,
-        base: &'a Expr,
-        from: Option<&'a Expr>,
-        to: Option<&'a Expr>,
-    ) -> Result<Value> {
-        let of = self.bind(base)?;
-        let from = match from {
-            Some(e) => self.int(e, "the start of a slice")?,
-            None => Value::leaf(lit(0i64), ColumnType::BigInt),
-        };
-        let to = match to {
-            Some(e) => self.int(e, "the end of a slice")?,
-            None => Value::leaf(lit(i64::MAX), ColumnType::BigInt),
-        };
-        slice(of, base.span, from, to)
-    }
-
     fn unary(&mut self, op: UnaryOp, operand: &'a Expr) -> Result<Value> {
         // `-9223372036854775808` reads as the negation of a number, which is folded at once.
         let value = self.bind(operand)?;
@@ -442,34 +372,8 @@ impl<'a> Binder<'a> {
         Ok(Value { expr, ty: Some(ty), extent })
     }
 
-    fn contains(&mut self, operand: &'a Expr, container: &'a Expr, span: Span) -> Result<Value> {
-        let item = self.bind(operand)?;
-        match &container.kind {
-            ExprKind::Range { from, to, inclusive } => {
-                self.in_range((item, operand.span), (from, to, *inclusive), span)
-            }
-            ExprKind::Array(items) if !items.is_empty() => {
-                let mut all = vec![(item, operand.span)];
-                for i in items {
-                    all.push((self.bind(i)?, i.span));
-                }
-                let ty = common_of(&all, "the value and the items of `in`")?;
-                let mut all = convert_all(all, &ty, "the value and the items of `in`")?;
-                let extent = Extent::over(&all);
-                let item = all.remove(0);
-                let list = all.into_iter().map(|v| v.expr).collect();
-                let expr = PlanExpr::InList(InList::new(Box::new(item.expr), list, false));
-                Ok(Value { expr, ty: Some(ColumnType::Boolean), extent })
-            }
-            _ => {
-                let of = self.bind(container)?;
-                contains(of, container.span, item, operand.span)
-            }
-        }
-    }
-
     /// Whether `item` lies in the range of the first two, with the end when the last says so.
-    fn in_range(
+    pub(super) fn in_range(
         &mut self,
         item: (Value, Span),
         (from, to, inclusive): (&'a Expr, &'a Expr, bool),
@@ -502,87 +406,6 @@ impl<'a> Binder<'a> {
         let expr = PlanExpr::Case(Case::new(None, branches, otherwise));
         Ok(Value { expr, ty: Some(ty), extent })
     }
-
-    fn match_arms(&mut self, subject: &'a Expr, arms: &'a [MatchArm], span: Span) -> Result<Value> {
-        let subject_value = self.bind(subject)?;
-        let (mut conditions, mut values) = (Vec::new(), Vec::new());
-        for arm in arms {
-            let depth = self.locals.len();
-            let mut tests = Vec::new();
-            for pattern in &arm.patterns {
-                match pattern {
-                    MatchPattern::Any(_) => tests.push(None),
-                    MatchPattern::Bind(name) => {
-                        self.locals.push((name.name.clone(), subject_value.clone()));
-                        tests.push(None);
-                    }
-                    MatchPattern::Value(value) => {
-                        tests.push(Some(self.match_test(&subject_value, subject.span, value)?));
-                    }
-                }
-            }
-            let guard = match &arm.guard {
-                Some(g) => Some(self.condition(g, "the guard of `match`")?),
-                None => None,
-            };
-            let value = (self.bind(&arm.value)?, arm.value.span);
-            self.locals.truncate(depth);
-            // One alternative that fits always makes the others irrelevant.
-            let test = if tests.iter().any(Option::is_none) {
-                None
-            } else {
-                tests.into_iter().flatten().reduce(|a, b| {
-                    Value::new(a.expr.clone().or(b.expr.clone()), ColumnType::Boolean, &[&a, &b])
-                })
-            };
-            let condition = match (test, guard) {
-                (Some(t), Some(g)) => Some(Value::new(
-                    t.expr.clone().and(g.expr.clone()),
-                    ColumnType::Boolean,
-                    &[&t, &g],
-                )),
-                (test, guard) => test.or(guard),
-            };
-            values.push(value);
-            match condition {
-                Some(c) => conditions.push(c),
-                None => return self.case_or_value(conditions, values),
-            }
-        }
-        values.push((Value::null(), span));
-        self.case_or_value(conditions, values)
-    }
-
-    fn case_or_value(
-        &mut self,
-        conditions: Vec<Value>,
-        mut values: Vec<(Value, Span)>,
-    ) -> Result<Value> {
-        match (conditions.is_empty(), values.pop()) {
-            (true, Some((only, _))) => Ok(only),
-            (_, last) => {
-                values.extend(last);
-                self.case(conditions, values, "the arms of `match`")
-            }
-        }
-    }
-
-    fn match_test(&mut self, subject: &Value, at: Span, pattern: &'a Expr) -> Result<Value> {
-        match &pattern.kind {
-            ExprKind::Null => {
-                Ok(Value::new(subject.expr.clone().is_null(), ColumnType::Boolean, &[subject]))
-            }
-            ExprKind::Range { from, to, inclusive } => {
-                let subject = (subject.clone(), at);
-                self.in_range(subject, (from, to, *inclusive), pattern.span)
-            }
-            _ => {
-                let value = self.bind(pattern)?;
-                let here = pattern.span;
-                compare(BinaryOp::Eq, (subject.clone(), at), (value, here), here)
-            }
-        }
-    }
 }
 
 /// A moment, in microseconds since 1970.
@@ -609,85 +432,4 @@ pub(super) fn convert_all(
     what: &str,
 ) -> Result<Vec<Value>> {
     values.into_iter().map(|(value, span)| coerce(value, ty, span, what)).collect()
-}
-
-/// `of[at]`
-pub(super) fn get(of: Value, of_span: Span, at: Value, at_span: Span) -> Result<Value> {
-    match of.ty.clone() {
-        Some(ColumnType::Array(item)) => {
-            let at = coerce(at, &ColumnType::BigInt, at_span, "the position in an array")?;
-            let args = vec![of.expr.clone(), at.expr.clone()];
-            Ok(Value::new(our("item_at", args), *item, &[&of, &at]))
-        }
-        Some(ColumnType::Map(key, value)) => {
-            let at = coerce(at, &key, at_span, "the key of this map")?;
-            let args = vec![of.expr.clone(), at.expr.clone()];
-            Ok(Value::new(our("map_get", args), *value, &[&of, &at]))
-        }
-        Some(ty) if is_text(&ty) => {
-            let at = coerce(at, &ColumnType::BigInt, at_span, "the position in a `str`")?;
-            let args = vec![of.expr.clone(), at.expr.clone()];
-            Ok(Value::new(our("char_at", args), ColumnType::Text, &[&of, &at]))
-        }
-        _ => Err(mismatch(
-            of_span,
-            format!("`{}` cannot be indexed: only arrays, maps and `str` can", of.type_name()),
-        )),
-    }
-}
-
-/// `of[from:to]`
-pub(super) fn slice(of: Value, of_span: Span, from: Value, to: Value) -> Result<Value> {
-    let args = vec![of.expr.clone(), from.expr.clone(), to.expr.clone()];
-    match of.ty.clone() {
-        Some(ty @ ColumnType::Array(_)) => {
-            Ok(Value::new(our("items_between", args), ty, &[&of, &from, &to]))
-        }
-        Some(ty) if is_text(&ty) => {
-            Ok(Value::new(our("chars_between", args), ColumnType::Text, &[&of, &from, &to]))
-        }
-        _ => Err(mismatch(
-            of_span,
-            format!("`{}` has no slices: only arrays and `str` have", of.type_name()),
-        )),
-    }
-}
-
-/// `item in of`
-pub(super) fn contains(of: Value, of_span: Span, item: Value, item_span: Span) -> Result<Value> {
-    let (name, wanted) = match of.ty.clone() {
-        Some(ColumnType::Array(inner))
-            if matches!(*inner, ColumnType::Array(_) | ColumnType::Map(..)) =>
-        {
-            return Err(super::problem::unsupported(of_span, "`in` over nested arrays"));
-        }
-        Some(ColumnType::Array(inner)) => ("contains_item", *inner),
-        Some(ColumnType::Map(key, _)) => ("map_has", *key),
-        Some(ty) if is_text(&ty) => {
-            let item = coerce(item, &ColumnType::Text, item_span, "the text looked for")?;
-            let args = vec![of.expr.clone(), item.expr.clone()];
-            let found = datafusion::functions::string::contains().call(args);
-            return Ok(Value::new(found, ColumnType::Boolean, &[&of, &item]));
-        }
-        _ => {
-            return Err(mismatch(
-                of_span,
-                format!("`{}` contains nothing: only arrays, maps and `str` do", of.type_name()),
-            ));
-        }
-    };
-    // A float may be looked for among ints: then the ints are taken as floats.
-    let (of, wanted) = match &item.ty {
-        Some(ColumnType::Double | ColumnType::Real)
-            if is_int(&wanted) && name == "contains_item" =>
-        {
-            let floats = ColumnType::Array(Box::new(ColumnType::Double));
-            let expr = cast(of.expr.clone(), &floats.arrow());
-            (Value { expr, ty: Some(floats), extent: of.extent }, ColumnType::Double)
-        }
-        _ => (of, wanted),
-    };
-    let item = coerce(item, &wanted, item_span, "the value looked for")?;
-    let args = vec![of.expr.clone(), item.expr.clone()];
-    Ok(Value::new(our(name, args), ColumnType::Boolean, &[&of, &item]))
 }

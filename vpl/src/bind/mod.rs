@@ -2,19 +2,22 @@
 //!
 //! [`bind`] takes a program as a whole: [`declarations`] collects its names, [`order`] sorts its
 //! streams, [`chain`] binds each of them, source ([`source`]) and operations ([`operations`]),
-//! with the expressions in them ([`expression`], [`operators`], [`calls`], [`builtins`],
-//! [`lambda`], [`inline`]). [`rebind`] makes one stream's plan again from its stored definition.
+//! with the expressions in them ([`expression`], [`container`], [`matching`], [`operators`], [`calls`],
+//! [`builtins`], [`lambda`], [`inline`]). [`rebind`] makes one stream's plan again from its stored definition.
 //!
 //! Types are checked here, in the words of VPL; DataFusion is given expressions whose types fit.
 //! What the language has and the engine does not do yet is refused with SQLSTATE 0A000.
 
 mod builtins;
+mod builtins_text;
 mod calls;
 mod chain;
+mod container;
 mod declarations;
 mod expression;
 mod inline;
 mod lambda;
+mod matching;
 mod operations;
 mod operators;
 mod order;
