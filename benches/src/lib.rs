@@ -1,1 +1,3 @@
-//! placeholder
+//! What the benchmarks share. The benchmarks themselves are the binaries of this crate.
+
+pub mod workload;

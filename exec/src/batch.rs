@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{concat_batches, interleave_record_batch, take};
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use auspex_storage::{EventBatch, Run, StreamId};
 
@@ -64,8 +65,10 @@ impl Batch {
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &[u32]) -> Result<Batch> {
-        let rows = take_rows(&self.rows, indices)?;
-        Ok(self.take_places(rows, indices))
+        let indices = UInt32Array::from(indices.to_vec());
+        let columns = take_columns(self.rows.columns().iter(), &indices)?;
+        let rows = batch_of(self.rows.schema(), columns, indices.len())?;
+        Ok(self.take_places(rows, indices.values()))
     }
 
     /// `rows`, which were made from the rows at `indices`.
@@ -152,15 +155,12 @@ fn take_run(run: &Run, indices: &[u32]) -> Run {
     }
 }
 
-/// The rows at `indices`, in that order.
-pub fn take_rows(rows: &RecordBatch, indices: &[u32]) -> Result<RecordBatch> {
-    let indices = UInt32Array::from_iter_values(indices.iter().copied());
-    let columns = rows
-        .columns()
-        .iter()
-        .map(|column| take(column.as_ref(), &indices, None))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
-    batch_of(rows.schema(), columns, indices.values().len())
+/// The values of each column at `indices`, in that order.
+pub(crate) fn take_columns<'a>(
+    columns: impl Iterator<Item = &'a ArrayRef>,
+    indices: &UInt32Array,
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    columns.map(|column| take(column.as_ref(), indices, None)).collect()
 }
 
 /// A record batch whose number of rows is known also when it has no columns.

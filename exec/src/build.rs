@@ -158,7 +158,7 @@ impl Builder<'_> {
             Some(filter) => {
                 let condition = compile(&filter, &scan.projected_schema)?;
                 let schema = nullable(scan.projected_schema.as_arrow());
-                let select = Select::new(Some(condition), None, schema, self.on_error)?;
+                let select = Select::new(Some(condition), None, &schema, &schema, self.on_error)?;
                 Ok(self.add_node(Box::new(select), &[source]))
             }
         }
@@ -179,8 +179,8 @@ impl Builder<'_> {
         if condition.is_none() && columns.is_none() {
             return Ok(source);
         }
-        let schema = nullable(schema.as_arrow());
-        let select = Select::new(condition, columns, schema, self.on_error)?;
+        let (before, after) = (nullable(input.schema().as_arrow()), nullable(schema.as_arrow()));
+        let select = Select::new(condition, columns, &before, &after, self.on_error)?;
         Ok(self.add_node(Box::new(select), &[source]))
     }
 

@@ -168,14 +168,17 @@ fn pack<T: Copy>(values: &[T], test: impl Fn(T) -> bool) -> BooleanBuffer {
     let mut words: Vec<u64> = Vec::with_capacity(values.len().div_ceil(64));
     let (blocks, rest) = values.as_chunks::<64>();
     for block in blocks {
-        // Eight partial words: the compiler turns each into vector comparisons.
+        // One byte per value first, which the compiler does with vector comparisons.
+        let mut bytes = [0u8; 64];
+        for (byte, value) in bytes.iter_mut().zip(block) {
+            *byte = u8::from(test(*value));
+        }
         let mut word = 0u64;
-        for (byte, eight) in block.as_chunks::<8>().0.iter().enumerate() {
-            let mut bits = 0u64;
-            for (bit, value) in eight.iter().enumerate() {
-                bits |= u64::from(test(*value)) << bit;
-            }
-            word |= bits << (8 * byte);
+        for (group, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            // Each byte is 0 or 1; the product moves byte i to bit 56 + i, and no two of its
+            // terms meet in one bit, so nothing is carried into those.
+            let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            word |= gathered << (8 * group);
         }
         words.push(word);
     }

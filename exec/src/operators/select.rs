@@ -1,14 +1,16 @@
 //! Filter and projection in one: evaluate the condition, gather the columns that are needed of the
 //! rows that pass, compute the output columns from those.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use auspex_plan::OnError;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
-use crate::batch::{Batch, batch_of, take_rows};
+use crate::batch::{Batch, batch_of, take_columns};
 use crate::error::Result;
 use crate::expr::{Compiled, evaluate_nulling, reason};
 use crate::operator::{Input, Operator, Output};
@@ -30,18 +32,22 @@ struct Projection {
     needed: Vec<usize>,
     /// The same expressions over just those.
     narrow: Vec<Compiled>,
+    /// Schema of just those.
+    schema: SchemaRef,
 }
 
 impl Select {
-    /// `schema` are the output columns; `columns` their expressions, `None` to pass all on.
+    /// `input` and `schema` are the input and output columns; `columns` the expressions of the
+    /// latter, `None` to pass all on.
     pub fn new(
         condition: Option<Compiled>,
         columns: Option<Vec<Compiled>>,
-        schema: SchemaRef,
+        input: &SchemaRef,
+        schema: &SchemaRef,
         on_error: OnError,
     ) -> Result<Select> {
-        let projection = columns.map(Projection::new).transpose()?;
-        Ok(Select { condition, projection, schema, on_error })
+        let projection = columns.map(|columns| Projection::new(columns, input)).transpose()?;
+        Ok(Select { condition, projection, schema: Arc::clone(schema), on_error })
     }
 
     /// Takes `batch`, or its halves when an expression fails on it, down to single rows. What
@@ -85,16 +91,18 @@ impl Select {
                 Ok(Some(batch.with_rows(self.batch_of(columns, rows)?)))
             }
             (Chosen::Some(indices), None) => {
-                let taken = take_rows(&batch.rows, indices).map_err(external)?;
-                let taken = self.batch_of(taken.columns().to_vec(), indices.len())?;
-                Ok(Some(batch.take_places(taken, indices)))
+                let columns = take_columns(batch.rows.columns().iter(), indices)?;
+                let taken = self.batch_of(columns, indices.len())?;
+                Ok(Some(batch.take_places(taken, indices.values())))
             }
             (Chosen::Some(indices), Some(projection)) => {
-                let narrow = batch.rows.project(&projection.needed)?;
-                let narrow = take_rows(&narrow, indices).map_err(external)?;
+                let needed = projection.needed.iter().map(|&column| batch.rows.column(column));
+                let narrow = take_columns(needed, indices)?;
+                let narrow =
+                    batch_of(projection.schema.clone(), narrow, indices.len()).map_err(external)?;
                 let columns = evaluate_all(&projection.narrow, &narrow)?;
                 let taken = self.batch_of(columns, indices.len())?;
-                Ok(Some(batch.take_places(taken, indices)))
+                Ok(Some(batch.take_places(taken, indices.values())))
             }
         }
     }
@@ -143,12 +151,13 @@ impl Select {
 }
 
 impl Projection {
-    fn new(columns: Vec<Compiled>) -> Result<Projection> {
+    fn new(columns: Vec<Compiled>, input: &SchemaRef) -> Result<Projection> {
         let mut needed: Vec<usize> = columns.iter().flat_map(Compiled::columns).collect();
         needed.sort_unstable();
         needed.dedup();
         let narrow = columns.iter().map(|c| c.over_columns(&needed)).collect::<Result<Vec<_>>>()?;
-        Ok(Projection { columns, needed, narrow })
+        let schema = Arc::new(input.project(&needed)?);
+        Ok(Projection { columns, needed, narrow, schema })
     }
 }
 
@@ -169,7 +178,7 @@ impl Operator for Select {
 enum Chosen {
     All,
     None,
-    Some(Vec<u32>),
+    Some(UInt32Array),
 }
 
 fn choose(value: ColumnarValue, rows: usize) -> Result<Chosen, DataFusionError> {
@@ -181,7 +190,7 @@ fn choose(value: ColumnarValue, rows: usize) -> Result<Chosen, DataFusionError> 
             Ok(match indices.len() {
                 0 => Chosen::None,
                 n if n == rows => Chosen::All,
-                _ => Chosen::Some(indices),
+                _ => Chosen::Some(UInt32Array::from(indices)),
             })
         }
     }
