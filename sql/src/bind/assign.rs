@@ -7,15 +7,10 @@ use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 
-use super::{Binder, Result};
+use super::Result;
 
 /// `expr`, whose type is `source`, as a value of `column`.
-pub(crate) fn assign(
-    binder: &Binder,
-    expr: Expr,
-    source: &DataType,
-    column: &Column,
-) -> Result<Expr> {
+pub(crate) fn assign(expr: Expr, source: &DataType, column: &Column) -> Result<Expr> {
     let target = &column.column_type;
     let unknown = is_unknown(&expr);
     let from = ColumnType::from_arrow(source);
@@ -33,28 +28,21 @@ pub(crate) fn assign(
         )
         .hint("You will need to rewrite or cast the expression."));
     }
-    Ok(cast(binder, expr, source, target))
+    Ok(cast(expr, source, target))
 }
 
-/// `expr` as the Arrow type of `target`. Numbers with fractions are rounded, not cut.
-pub(crate) fn cast(binder: &Binder, expr: Expr, source: &DataType, target: &ColumnType) -> Expr {
+/// `expr` as the Arrow type of `target`; [`super::casts`] gives the cast its meaning. A text too long
+/// for `varchar(n)` is not cut here: it is an error when the row is written.
+pub(crate) fn cast(expr: Expr, source: &DataType, target: &ColumnType) -> Expr {
     let arrow = target.arrow();
-    if *source == arrow {
+    if *source == arrow && target != &ColumnType::Jsonb {
         return expr;
     }
-    if target == &ColumnType::Uuid
-        && let Some(parse) = binder.functions.scalar("uuid_in")
-    {
-        let text = Expr::Cast(Cast::new(Box::new(expr), DataType::Utf8View));
-        return parse.call(vec![text]);
-    }
-    let rounds = matches!(source, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..))
-        && arrow.is_integer();
-    let expr = match binder.functions.scalar("round") {
-        Some(round) if rounds => round.call(vec![expr]),
-        _ => expr,
+    let field = match target {
+        ColumnType::Jsonb => target.field("", true),
+        _ => arrow::datatypes::Field::new("", arrow, true),
     };
-    Expr::Cast(Cast::new(Box::new(expr), arrow))
+    Expr::Cast(Cast { expr: Box::new(expr), field: field.into() })
 }
 
 /// A literal whose type the surroundings decide: a quoted string, NULL, or a parameter.

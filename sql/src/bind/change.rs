@@ -100,9 +100,9 @@ impl Binder {
                         Some(AssignedValue::Expr(e)) => e.span,
                         _ => update.table.span(),
                     };
-                    assign::assign(self, outputs[n].clone(), field.data_type(), column)
+                    assign::assign(outputs[n].clone(), field.data_type(), column)
                         .map_err(|d| d.at(place))?;
-                    let cast = assign::cast(self, input, field.data_type(), &column.column_type);
+                    let cast = assign::cast(input, field.data_type(), &column.column_type);
                     exprs.push(cast.alias(&column.name));
                 }
             }
@@ -118,6 +118,7 @@ impl Binder {
             }));
             plan = project(plan, exprs)?;
         }
+        let plan = self.coerce(plan).map_err(error::unplaced)?;
         let mut params = planned.params;
         let returning = self.returning_of(
             update.returning.as_deref(),

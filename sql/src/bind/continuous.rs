@@ -41,7 +41,8 @@ impl Binder {
             .hint("A continuous query outlives the statement; write the value in.")
             .at(query.span));
         }
-        let plan = canonical(planned.plan).map_err(error::unplaced)?;
+        let plan =
+            canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;
         let plan = endless(plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let columns = output_columns(&plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let inputs: Vec<ObjectId> = planned.found.relations().into_iter().collect();

@@ -84,6 +84,7 @@ impl Binder {
             }
         };
         let plan = complete(object, &rules, &targets, given, insert)?;
+        let plan = self.coerce(plan).map_err(error::unplaced)?;
         let alias = insert.alias.as_ref().unwrap_or(&insert.table.name).value.clone();
         let on_conflict = match &insert.on_conflict {
             None => None,
@@ -170,9 +171,9 @@ impl Binder {
             let input = Expr::Column(PlanColumn::new(qualifier.cloned(), field.name()));
             // Whether the type is still open is seen on the expression below.
             let written = outputs.get(i).cloned().unwrap_or_else(|| input.clone());
-            assign::assign(self, written, field.data_type(), column)
-                .map_err(|d| d.at_opt(self.item_span(&query, i)).at(query.span))?;
-            let cast = assign::cast(self, input, field.data_type(), &column.column_type);
+            assign::assign(written, field.data_type(), column)
+                .map_err(|d| d.at_opt(self.item_span(&query, i)).at_opt(Some(query.span)))?;
+            let cast = assign::cast(input, field.data_type(), &column.column_type);
             exprs.push(cast.alias(&column.name));
         }
         let plan = LogicalPlanBuilder::from(planned.plan)
@@ -259,7 +260,9 @@ impl Binder {
                     let value = self.bind_expr(&qualify(expr, object, alias), schema)?;
                     let data_type =
                         value.get_type(schema).map_err(|e| error::unplaced(e).at(expr.span))?;
-                    assign::assign(self, value, &data_type, column).map_err(|d| d.at(expr.span))?
+                    let cast =
+                        assign::assign(value, &data_type, column).map_err(|d| d.at(expr.span))?;
+                    self.coerce_expr(cast, schema).map_err(error::unplaced)?
                 }
             };
             bound.push((i, value));

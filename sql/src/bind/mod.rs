@@ -8,10 +8,12 @@
 //! with `LogicalPlan::with_param_values`.
 
 mod assign;
+mod casts;
 mod change;
 mod constant;
 mod context;
 mod continuous;
+mod convert;
 mod error;
 mod functions;
 mod insert;

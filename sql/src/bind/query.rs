@@ -7,6 +7,7 @@ use auspex_plan::catalog::ObjectId;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder, TableSource};
+use datafusion::optimizer::Analyzer;
 use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
 
@@ -41,7 +42,8 @@ impl Binder {
     /// Binds a query. `declared` are the parameter types the client gave.
     pub fn bind_query(&self, query: &Query, declared: &[Option<ColumnType>]) -> Result<BoundQuery> {
         let planned = self.plan(query, Reader::Terminating, declared, None)?;
-        let plan = canonical(planned.plan).map_err(error::unplaced)?;
+        let plan =
+            canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;
         let columns = shown_columns(&plan);
         Ok(BoundQuery {
             columns,
@@ -49,6 +51,13 @@ impl Binder {
             params: planned.params,
             relations: planned.found.relations().into_iter().collect(),
         })
+    }
+
+    /// Coerces types, and gives casts their meaning. Doing it again changes nothing.
+    pub(crate) fn coerce(&self, plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
+        let config = super::context::session_config();
+        let plan = Analyzer::new().execute_and_check(plan, config.options(), |_, _| {})?;
+        super::casts::replace(plan, &self.functions)
     }
 
     /// Plans a query; `extra` is a relation besides those of the catalog.
@@ -72,6 +81,7 @@ impl Binder {
             params.infer(&plan);
             plan = plan_ast(&context, &mut ast, &params, &query.source)?;
         }
+        let plan = self.coerce(plan).map_err(|e| error::planning(e, &ast, &query.source))?;
         Ok(Planned { plan, found, params: params.into_types() })
     }
 }

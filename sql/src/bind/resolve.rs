@@ -52,11 +52,19 @@ pub(crate) enum Relation<'a> {
 
 /// Names in scope.
 struct Frame {
-    /// CTEs with the address of their query, by which visiting it is recognised.
-    ctes: Vec<(String, usize)>,
+    ctes: Vec<Cte>,
     /// How many of them can be seen where the visit is.
     visible: usize,
     recursive: bool,
+}
+
+struct Cte {
+    /// Name as written.
+    name: String,
+    /// Name DataFusion is to know it by: one that no outer CTE has.
+    unique: String,
+    /// Address of its query, by which visiting it is recognised.
+    address: usize,
 }
 
 pub(crate) struct Resolver<'a> {
@@ -66,6 +74,8 @@ pub(crate) struct Resolver<'a> {
     /// Names that are relations although the catalog does not know them.
     pub(crate) known: Vec<String>,
     frames: Vec<Frame>,
+    /// Number of CTEs that have been given another name.
+    renamed: usize,
     pub(crate) found: Found,
 }
 
@@ -77,6 +87,7 @@ impl<'a> Resolver<'a> {
             reader,
             known: Vec::new(),
             frames: Vec::new(),
+            renamed: 0,
             found: Found::default(),
         }
     }
@@ -105,12 +116,41 @@ impl<'a> Resolver<'a> {
 
     fn is_cte(&self, name: &ObjectName) -> bool {
         let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return false };
+        self.known.contains(&names::fold(ident)) || self.cte(name).is_some()
+    }
+
+    /// The CTE a name means here: the innermost one that can be seen.
+    fn cte(&self, name: &ObjectName) -> Option<&Cte> {
+        let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
         let name = names::fold(ident);
-        self.known.contains(&name)
-            || self
-                .frames
-                .iter()
-                .any(|f| f.ctes.iter().take(f.visible).any(|(cte, _)| *cte == name))
+        self.frames
+            .iter()
+            .rev()
+            .find_map(|f| f.ctes.iter().take(f.visible).find(|c| c.name == name))
+    }
+
+    /// The names a `WITH` introduces, unique ones written in.
+    fn introduce(&mut self, with: &mut ast::With) -> Result<Vec<Cte>> {
+        let mut ctes: Vec<Cte> = Vec::with_capacity(with.cte_tables.len());
+        for cte in &mut with.cte_tables {
+            let name = names::fold(&cte.alias.name);
+            let span = cte.alias.name.span;
+            if ctes.iter().any(|c| c.name == name) {
+                return Err(Diagnostic::error(
+                    SqlState("42712"),
+                    format!("WITH query name \"{name}\" specified more than once"),
+                )
+                .at_opt(self.at(span)));
+            }
+            let mut unique = name.clone();
+            if self.frames.iter().any(|f| f.ctes.iter().any(|c| c.unique == name)) {
+                self.renamed += 1;
+                unique = format!("{name}{MARK}{}", self.renamed);
+                cte.alias.name = quoted(&unique, span);
+            }
+            ctes.push(Cte { name, unique, address: address(&cte.query) });
+        }
+        Ok(ctes)
     }
 
     fn refuse(&self, what: impl Into<String>, span: AstSpan) -> Diagnostic {
@@ -120,29 +160,18 @@ impl<'a> Resolver<'a> {
     fn pre_query(&mut self, query: &mut Query) -> Result<()> {
         let address = address(query);
         if let Some(frame) = self.frames.last_mut()
-            && let Some(i) = frame.ctes.iter().position(|(_, a)| *a == address)
+            && let Some(i) = frame.ctes.iter().position(|c| c.address == address)
         {
             frame.visible = if frame.recursive { i + 1 } else { i };
         }
-        if let Some(with) = &query.with {
-            let ctes: Vec<(String, usize)> = with
-                .cte_tables
-                .iter()
-                .map(|cte| (names::fold(&cte.alias.name), self::address(&cte.query)))
-                .collect();
-            for (i, (name, _)) in ctes.iter().enumerate() {
-                if ctes[..i].iter().any(|(n, _)| n == name) {
-                    return Err(Diagnostic::error(
-                        SqlState("42712"),
-                        format!("WITH query name \"{name}\" specified more than once"),
-                    )
-                    .at_opt(self.at(with.cte_tables[i].alias.name.span)));
-                }
+        let frame = match &mut query.with {
+            Some(with) => {
+                Frame { ctes: self.introduce(with)?, visible: 0, recursive: with.recursive }
             }
-            self.frames.push(Frame { ctes, visible: 0, recursive: with.recursive });
-        } else {
-            self.frames.push(Frame { ctes: Vec::new(), visible: 0, recursive: false });
-        }
+            None => Frame { ctes: Vec::new(), visible: 0, recursive: false },
+        };
+        self.frames.push(frame);
+        order_by_position(query);
         if let Some(lock) = query.locks.first() {
             return Err(self
                 .refuse("FOR UPDATE and FOR SHARE are not supported", query.span())
@@ -190,7 +219,7 @@ impl<'a> Resolver<'a> {
         self.frames.pop();
         let address = address(query);
         if let Some(frame) = self.frames.last_mut()
-            && let Some(i) = frame.ctes.iter().position(|(_, a)| *a == address)
+            && let Some(i) = frame.ctes.iter().position(|c| c.address == address)
         {
             frame.visible = i + 1;
         }
@@ -351,6 +380,20 @@ impl<'a> Resolver<'a> {
                 }
                 if args.is_some() {
                     return self.table_function(name, alias, span);
+                }
+                if let Some(cte) = self.cte(name) {
+                    if cte.unique != cte.name {
+                        let own = quoted(&cte.name, span);
+                        alias.get_or_insert(TableAlias {
+                            explicit: true,
+                            name: own,
+                            columns: Vec::new(),
+                            at: None,
+                        });
+                        *name =
+                            ObjectName(vec![ObjectNamePart::Identifier(quoted(&cte.unique, span))]);
+                    }
+                    return Ok(());
                 }
                 if self.is_cte(name) {
                     return Ok(());
@@ -643,6 +686,38 @@ fn name_items(select: &mut Select) {
         }
         let unique = if fresh && !(plain && wildcard) { name } else { format!("{name}{MARK}{i}") };
         *item = SelectItem::ExprWithAlias { expr, alias: quoted(&unique, AstSpan::empty()) };
+    }
+}
+
+/// `SELECT DISTINCT f(x) .. ORDER BY f(x)` orders by the output column: under the name that the
+/// column gets, DataFusion would not know it again.
+fn order_by_position(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), .. }) = &mut query.order_by
+    else {
+        return;
+    };
+    let mut items = Vec::with_capacity(select.projection.len());
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                items.push(expr.to_string());
+            }
+            // Behind a `*` the positions are not known.
+            _ => return,
+        }
+    }
+    for by in order {
+        if matches!(by.expr, Expr::Identifier(_) | Expr::Value(_)) {
+            continue;
+        }
+        let wanted = by.expr.to_string();
+        if let Some(i) = items.iter().position(|item| *item == wanted) {
+            by.expr = Expr::Value(Value::Number((i + 1).to_string(), false).with_empty_span());
+        }
     }
 }
 

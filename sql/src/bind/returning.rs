@@ -43,9 +43,10 @@ impl Binder {
         let rows: Arc<dyn TableSource> = Arc::new(LogicalTableSource::new(object.schema()));
         let planned =
             self.plan(&query, Reader::Terminating, declared, Some((alias.to_string(), rows)))?;
-        let plan = canonical(planned.plan).map_err(error::unplaced)?;
+        let plan =
+            canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;
         let columns = shown_columns(&plan);
-        let exprs = flatten(&plan)?;
+        let exprs = flatten(&plan)?.into_iter().map(Expr::unalias).collect();
         let schema = super::rules::schema_of(object.columns())?;
         Ok((Returning { schema, exprs, columns }, planned.params))
     }

@@ -6,15 +6,17 @@ use arrow::datatypes::DataType;
 use auspex_plan::catalog::{Column, Object, ObjectKind, arrow_schema};
 use auspex_plan::relation::SYSTEM_COLUMNS;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::PlannerContext;
 
 use super::context::{Context, Reader};
 use super::query::{case_slip, rename};
 use super::resolve::Resolver;
-use super::{Binder, Result, assign, error};
+use super::{Binder, Result, assign, casts, error};
 use crate::statement::Expr;
 
 /// What happens to each row that is inserted. Expressions are over [`BoundRules::schema`]; all
@@ -95,7 +97,7 @@ impl Binder {
             }
         })?;
         let data_type = type_of(&bound, &empty)?;
-        assign::assign(self, bound, &data_type, column).map_err(|d| d.at(expr.span))
+        self.assigned(bound, &data_type, column, &empty).map_err(|d| d.at(expr.span))
     }
 
     /// The expression of a `GENERATED` column, as a value of it; over the other columns.
@@ -125,7 +127,30 @@ impl Binder {
             }
         }
         let data_type = type_of(&bound, &schema)?;
-        assign::assign(self, bound, &data_type, column).map_err(|d| d.at(expr.span))
+        self.assigned(bound, &data_type, column, &schema).map_err(|d| d.at(expr.span))
+    }
+
+    /// Coerces types, and gives casts their meaning.
+    pub(crate) fn coerce_expr(
+        &self,
+        expr: PlanExpr,
+        schema: &DFSchemaRef,
+    ) -> datafusion::common::Result<PlanExpr> {
+        let context = SimplifyContext::builder().with_schema(schema.clone()).build();
+        let coerced = ExprSimplifier::new(context).coerce(expr, schema)?;
+        casts::in_expr(coerced, schema, &self.functions).data()
+    }
+
+    /// `expr`, of type `source`, as a value of `column`.
+    fn assigned(
+        &self,
+        expr: PlanExpr,
+        source: &DataType,
+        column: &Column,
+        schema: &DFSchemaRef,
+    ) -> Result<PlanExpr> {
+        let cast = assign::assign(expr, source, column)?;
+        self.coerce_expr(cast, schema).map_err(error::unplaced)
     }
 
     /// An expression over the columns of `schema`.
@@ -144,7 +169,10 @@ impl Binder {
                 context.planner().sql_to_expr(ast.clone(), schema, &mut PlannerContext::new());
             match planned {
                 Ok(bound) => {
-                    return refuse_kinds(&bound).map_err(|d| d.at(expr.span)).map(|()| bound);
+                    refuse_kinds(&bound).map_err(|d| d.at(expr.span))?;
+                    return self.coerce_expr(bound, schema).map_err(|e| {
+                        error::planning(e, &ast, &expr.source).at_opt(Some(expr.span))
+                    });
                 }
                 Err(e) => match case_slip(&e) {
                     Some((written, exact)) if rename(&mut ast, &written, &exact) => {}

@@ -155,7 +155,7 @@ fn on_conflict_sees_the_row_there_and_the_row_excluded() {
     };
     assert_eq!(schema.fields().len(), 8);
     let shown: Vec<String> = assignments.iter().map(|(i, e)| format!("{i}: {e}")).collect();
-    assert_eq!(shown, ["1: excluded.name", "2: CAST(u.score + Int64(1) AS Int32)"]);
+    assert_eq!(shown, ["1: excluded.name", "2: CAST(CAST(u.score AS Int64) + Int64(1) AS Int32)"]);
     assert_eq!(condition.map(|c| c.to_string()), Some("u.score < excluded.score".into()));
     let returning = bound.returning.expect("returning");
     let names: Vec<&str> = returning.columns.fields().iter().map(|f| f.name().as_str()).collect();

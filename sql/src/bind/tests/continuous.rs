@@ -18,7 +18,7 @@ fn filters_projections_unions_and_their_relatives_are_continuous() {
     let bound = continuous("select symbol, price * 2 as double from trades where volume > 10");
     assert_eq!(
         bound.query.plan.display_indent().to_string(),
-        "Projection: trades.symbol, trades.price * Int64(2) AS double\n  Filter: trades.volume > Int64(10)\n    SubqueryAlias: trades\n      TableScan: public.trades"
+        "Projection: trades.symbol, trades.price * CAST(Int64(2) AS Float64) AS double\n  Filter: trades.volume > Int64(10)\n    SubqueryAlias: trades\n      TableScan: public.trades"
     );
     assert_eq!(bound.query.inputs, [id("trades")]);
     assert_eq!(bound.bindings, bindings(&[("trades", id("trades"))]));
@@ -35,7 +35,7 @@ fn filters_projections_unions_and_their_relatives_are_continuous() {
     );
     let plan = bound.query.plan.display_indent().to_string();
     assert!(
-        plan.starts_with("StreamLimit: 5\n  StreamDistinct: on [s, case]\n    Projection:"),
+        plan.starts_with("Projection: s, CAST(case AS Utf8View) AS case\n  StreamLimit: 5\n    StreamDistinct: on [s, case]\n      Projection:"),
         "{plan}"
     );
     assert!(plan.contains("Union"), "{plan}");

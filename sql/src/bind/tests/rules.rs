@@ -18,7 +18,7 @@ fn rules_of_a_stream_are_bound_from_the_catalog() {
     let catalog = catalog();
     let rules = binder().bind_rules(catalog.get(id("trades")).expect("known")).expect("rules");
     assert_eq!(rules.checks.len(), 1);
-    assert_eq!(rules.checks[0].1.to_string(), "price > Int64(0)");
+    assert_eq!(rules.checks[0].1.to_string(), "price > CAST(Int64(0) AS Float64)");
     assert_eq!(rules.defaults[2].as_ref().map(ToString::to_string), Some("Int64(1)".into()));
     assert_eq!(
         rules.generated[4].as_ref().map(ToString::to_string),
@@ -120,5 +120,31 @@ fn constants_are_evaluated() {
         "column \"price\" does not exist",
         "price",
     );
+    for (text, shown) in [
+        ("1.5::int::text", "2"),
+        ("2.4::numeric(5,1)::int::text", "2"),
+        ("'abcdef'::varchar(3)", "abc"),
+        ("'\\xDEAD'::bytea::text", "\\xdead"),
+        ("1.0::float8::text", "1"),
+        (
+            "'{A0EEBC99-9C0B4EF8-BB6D6BB9-BD380A11}'::uuid::text",
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        ),
+        ("'2024-01-01 00:00:00.5'::timestamptz::text", "2024-01-01 00:00:00.5+00"),
+        ("('2024-01-01'::timestamp + '1 h 30 min'::interval)::text", "2024-01-01 01:30:00"),
+        ("'a' || 1.5 || true", "a1.5true"),
+        ("'{\"a\": 1}'::jsonb", "{\"a\": 1}"),
+    ] {
+        let value = constant(text, C::Text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        assert_eq!(value, ScalarValue::Utf8View(Some(shown.into())), "{text}");
+    }
+    for (text, state, message) in [
+        ("'a0ee'::uuid", "22P02", "invalid input syntax for type uuid: \"a0ee\""),
+        ("'{a}'::jsonb", "22P02", "invalid input syntax for type json: \"{a}\""),
+        ("'x'::interval", "22007", "invalid input syntax for type interval: \"x\""),
+    ] {
+        let error = constant(text, C::Text).expect_err(text);
+        assert_eq!((error.state.0, error.message.as_str()), (state, message), "{text}");
+    }
     assert_eq!(constant("1 / 0", C::BigInt).expect_err("division").state.0, "22012");
 }
