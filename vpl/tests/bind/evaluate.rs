@@ -155,7 +155,11 @@ fn evaluate(
             let source = scan.source.as_ref() as &dyn std::any::Any;
             let relation = source.downcast_ref::<StreamRelation>().unwrap();
             let Some(row) = rows.get(&relation.stream) else { return Ok(None) };
-            Ok(Some(with_system(row, &scan.projected_schema, state.offset)))
+            let row = with_system(row, &scan.source.schema(), state.offset);
+            Ok(Some(match &scan.projection {
+                None => row,
+                Some(columns) => row.project(columns)?,
+            }))
         }
         LogicalPlan::Projection(p) => {
             let Some(input) = evaluate(&p.input, rows, state)? else { return Ok(None) };
@@ -211,17 +215,18 @@ fn evaluate(
             *count += 1;
             Ok((*count <= most).then_some(input))
         }
+        LogicalPlan::EmptyRelation(_) => Ok(None),
         other => panic!("no such node is expected: {other}"),
     }
 }
 
-fn with_system(row: &RecordBatch, schema: &DFSchema, offset: usize) -> RecordBatch {
+fn with_system(row: &RecordBatch, schema: &Arc<Schema>, offset: usize) -> RecordBatch {
     let mut columns = row.columns().to_vec();
     for field in schema.fields().iter().skip(columns.len()) {
         let value: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![offset as i64]));
         columns.push(arrow::compute::cast(&value, field.data_type()).unwrap());
     }
-    RecordBatch::try_new(Arc::new(schema.as_arrow().clone()), columns).unwrap()
+    RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
 }
 
 fn column(expr: &Expr, input: &RecordBatch, schema: &DFSchema) -> Result<ArrayRef> {

@@ -142,6 +142,31 @@ fn plans_are_as_listed() {
 }
 
 #[test]
+fn optimised_plans_give_the_same_rows() {
+    let state = datafusion::prelude::SessionContext::new().state();
+    for path in ["expressions", "streams", "functions"].iter().flat_map(|f| cases(f)) {
+        let (head, sections) = read(&path);
+        let Some((_, input)) = sections.iter().find(|(h, _)| h == "input") else { continue };
+        let mut program = bound(&program_text(&head), &Catalog::new()).unwrap();
+        let plain = evaluate::run(&program, input);
+        for query in program.items.iter_mut().filter_map(|i| i.query.as_mut()) {
+            query.plan = state
+                .optimize(&query.plan)
+                .unwrap_or_else(|e| panic!("{}: {e}\n{}", path.display(), query.plan));
+        }
+        let optimised = evaluate::run(&program, input);
+        for (name, rows) in &plain {
+            let (rows, found) = (rows.join("\n"), optimised[name].join("\n"));
+            assert!(
+                evaluate::same_rows(&rows, &found),
+                "{} {name}\nplain:\n{rows}\noptimised:\n{found}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn damaged_programs_are_refused_or_bound_but_never_panic() {
     let catalog = Catalog::new();
     let folders = ["expressions", "streams", "functions", "plans", "refused"];
