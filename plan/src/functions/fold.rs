@@ -126,3 +126,47 @@ impl HigherOrderUDFImpl for ArrayFold {
         Ok(ColumnarValue::Array(interleave(&totals, &results)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, ListArray, RecordBatch};
+    use arrow::datatypes::{Int64Type, Schema};
+    use datafusion::common::DFSchema;
+    use datafusion::logical_expr::execution_props::ExecutionProps;
+    use datafusion::logical_expr::expr::{HigherOrderFunction, Lambda, LambdaVariable};
+    use datafusion::logical_expr::{Expr, col, lit};
+    use datafusion::physical_expr::create_physical_expr;
+
+    use super::*;
+
+    #[test]
+    fn arrays_of_unequal_length_are_folded_with_the_columns_of_their_row() {
+        let rows: Vec<Option<Vec<Option<i64>>>> = vec![
+            Some(vec![Some(1), Some(2), Some(3)]),
+            None,
+            Some(vec![]),
+            Some(vec![Some(5)]),
+            Some(vec![Some(1), None, Some(4)]),
+        ];
+        let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(rows));
+        let k: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, 10, 10, 100]));
+        let schema = Schema::new(vec![
+            Field::new("xs", list.data_type().clone(), true),
+            Field::new("k", DataType::Int64, true),
+        ]);
+        let df_schema = DFSchema::try_from(schema.clone()).unwrap();
+        let variable = |name: &str| Expr::LambdaVariable(LambdaVariable::new(name.into(), None));
+        // total * 10 + item + k
+        let body = variable("t") * lit(10i64) + variable("x") + col("k");
+        let lambda = Expr::Lambda(Lambda::new(vec!["t".into(), "x".into()], body));
+        let args = vec![col("xs"), lit(0i64), lambda];
+        let fold = Expr::HigherOrderFunction(HigherOrderFunction::new(array_fold(), args));
+        let fold = fold.resolve_lambda_variables(&df_schema).unwrap().data;
+        let fold =
+            create_physical_expr(&fold, &df_schema, &ExecutionProps::new(), &Default::default());
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![list, k]).unwrap();
+        let got = fold.unwrap().evaluate(&batch).unwrap().into_array(5).unwrap();
+        let expected = vec![Some(234), None, Some(0), Some(15), None];
+        assert_eq!(got.as_primitive::<Int64Type>(), &Int64Array::from(expected));
+    }
+}

@@ -10,8 +10,8 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, lit};
 use super::calls::our;
 use super::problem::{Result, hint, mismatch};
 use super::value::{
-    Value, cast, coerce, common, convert, is_empty_array, is_float, is_int, is_number, is_text,
-    is_timestamp, widest,
+    Value, cast, coerce, common, convert, is_empty_array, is_int, is_number, is_text, is_timestamp,
+    widest,
 };
 use crate::ast::BinaryOp;
 
@@ -260,12 +260,12 @@ fn power(left: Operand, right: Operand, span: Span) -> Result<Value> {
     Ok(Value::new(expr, ColumnType::Double, &[&a, &b]))
 }
 
-/// `-value`; of a constant at once. Of an int it is `0 - value`, which is checked for overflow.
+/// `-value`; of a constant at once.
 pub(super) fn negate(value: Value, span: Span) -> Result<Value> {
     use datafusion::common::ScalarValue;
     if let Expr::Literal(literal, _) = &value.expr {
         let negative = match literal {
-            ScalarValue::Int64(Some(i)) => i.checked_neg().map(|i| lit(i)),
+            ScalarValue::Int64(Some(i)) => i.checked_neg().map(lit),
             ScalarValue::Float64(Some(f)) => Some(lit(-f)),
             ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 && i.days == 0 => {
                 i.nanoseconds.checked_neg().map(super::value::duration)
@@ -278,14 +278,10 @@ pub(super) fn negate(value: Value, span: Span) -> Result<Value> {
     }
     match value.ty.clone() {
         None => Ok(value),
-        Some(t) if is_int(&t) => {
-            let v = coerce(value, &ColumnType::BigInt, span, "the operand of `-`")?;
-            let expr = fold_binary(lit(0i64), Operator::Minus, v.expr.clone());
-            Ok(Value::new(expr, ColumnType::BigInt, &[&v]))
-        }
-        Some(t) if is_float(&t) => {
-            let v = coerce(value, &ColumnType::Double, span, "the operand of `-`")?;
-            Ok(Value::new(Expr::Negative(Box::new(v.expr.clone())), ColumnType::Double, &[&v]))
+        Some(t) if is_number(&t) => {
+            let ty = widest(&t);
+            let v = coerce(value, &ty, span, "the operand of `-`")?;
+            Ok(Value::new(Expr::Negative(Box::new(v.expr.clone())), ty, &[&v]))
         }
         Some(ColumnType::Interval) => {
             let expr = our("interval_multiply", vec![value.expr.clone(), lit(-1i64)]);
