@@ -1,18 +1,25 @@
 //! Engine benchmark W1: `SELECT k, v, v * q FROM ticks WHERE v > 900` from Arrow batches in memory
-//! through the compiled query, on one core, next to a plain loop over the same numbers.
+//! through the compiled query, on one core, next to a plain loop over the same numbers; then the
+//! same query run by the runtime from an in-memory store to an in-memory store.
 //!
 //! `cargo run --release -p auspex-benches --bin engine [-- ROWS [RUNS]]`
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::datatypes::{Float64Type, Int64Type, Schema};
 use auspex_benches::workload;
-use auspex_exec::{BuildOptions, Graph, Watermark, build, optimize};
+use auspex_exec::{
+    BuildOptions, Graph, QuerySpec, Runtime, RuntimeOptions, Watermark, build, optimize,
+};
 use auspex_plan::{ContinuousQuery, EventTime, OnError, StreamRelation};
-use auspex_storage::{EventBatch, Run};
+use auspex_storage::{
+    Append, Durability, EventBatch, MemStore, ReadLimit, Run, SharedStore, Store, StreamConfig,
+    Transaction,
+};
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{LogicalPlanBuilder, col, lit};
 use datafusion::optimizer::analyzer::Analyzer;
@@ -25,6 +32,9 @@ type Error = Box<dyn std::error::Error>;
 /// Rows per batch: the runtime's default.
 const BATCH_ROWS: usize = 8192;
 
+/// Rows per transaction when the store is loaded.
+const LOAD_ROWS: usize = 65_536;
+
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>());
     let rows = args.next().transpose()?.unwrap_or(1_000_000);
@@ -32,6 +42,7 @@ fn main() -> Result<(), Error> {
     for rows in [100_000, rows] {
         measure(rows, runs)?;
     }
+    measure_runtime(rows, runs.min(11))?;
     Ok(())
 }
 
@@ -77,22 +88,86 @@ fn measure(rows: u64, runs: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// The query from log to log: reading, cutting, the graph, appending with position.
+fn measure_runtime(rows: u64, runs: u64) -> Result<(), Error> {
+    let expected = workload::expected_w1(rows);
+    let mut seconds = Vec::new();
+    for _ in 0..runs {
+        let store = Arc::new(MemStore::new());
+        let query = w1_query()?;
+        let output = query.plan.schema().as_arrow().clone();
+        for (id, schema) in [(1, workload::schema()), (2, Arc::new(nullable(&output)))] {
+            store.open_stream(StreamConfig {
+                id,
+                schema,
+                derived: id == 2,
+                retention_age_us: None,
+                retention_bytes: None,
+            })?;
+        }
+        for from in (0..rows).step_by(LOAD_ROWS) {
+            let len = LOAD_ROWS.min((rows - from) as usize);
+            let append = Append {
+                stream: 1,
+                rows: workload::ticks(from, len),
+                time: None,
+                derived: None,
+                at_offset: None,
+            };
+            let load = Transaction { appends: vec![append], ..Transaction::default() };
+            store.submit(load, Durability::Buffered).wait()?;
+        }
+        let shared: SharedStore = store.clone();
+        let options = RuntimeOptions { workers: 0, ..RuntimeOptions::default() };
+        let runtime = Runtime::new(shared, options)?;
+        let began = Instant::now();
+        runtime.start(QuerySpec {
+            id: 2,
+            generation: 0,
+            plan: query,
+            start: BTreeMap::new(),
+            paused: false,
+        })?;
+        runtime.run_until_idle()?;
+        seconds.push(began.elapsed().as_secs_f64());
+        let (mut count, mut sum) = (0, 0.0);
+        for batch in store.read(2, 0, ReadLimit { rows: usize::MAX, until: u64::MAX }, None)? {
+            count += batch.len() as u64;
+            sum += batch.rows.column(2).as_primitive::<Float64Type>().values().iter().sum::<f64>();
+        }
+        check("runtime", count, sum, expected)?;
+    }
+    println!(
+        "W1 {rows} rows through store and runtime: {:.0} million rows/s (median of {runs})",
+        rows as f64 / median(seconds) / 1e6
+    );
+    Ok(())
+}
+
+fn nullable(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
 /// The compiled query.
 fn w1() -> Result<Graph, Error> {
+    Ok(build(&w1_query()?, &BuildOptions::default())?)
+}
+
+fn w1_query() -> Result<ContinuousQuery, Error> {
     let relation = StreamRelation::new(1, "ticks", &workload::schema(), false);
     let plan = LogicalPlanBuilder::scan("ticks", Arc::new(relation), None)?
         .filter(col("v").gt(lit(900i64)))?
         .project(vec![col("k"), col("v"), (col("v") * col("q")).alias("amount")])?
         .build()?;
     let plan = Analyzer::new().execute_and_check(plan, &ConfigOptions::default(), |_, _| {})?;
-    let query = ContinuousQuery {
+    Ok(ContinuousQuery {
         plan: optimize(plan)?,
         inputs: vec![1],
         on_error: OnError::DeadLetter,
         event_time: EventTime::Inherited,
         warnings: Vec::new(),
-    };
-    Ok(build(&query, &BuildOptions::default())?)
+    })
 }
 
 fn batches(rows: u64, columns: &[usize]) -> Vec<EventBatch> {
