@@ -36,8 +36,15 @@ phase() {
 
 phase format cargo fmt --all --check
 phase build cargo build --release --workspace --bins
-phase lints cargo clippy --release --workspace --all-targets -- -D warnings
-phase documentation env RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
+# Checking needs RocksDB's build script once more; it is given the library that the build has made.
+library=$(find "$CARGO_TARGET_DIR/release/build" -path '*librocksdb-sys-*/out/librocksdb.a' -print -quit)
+if [ -n "$library" ] && [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
+    checked=(env "ROCKSDB_LIB_DIR=$(dirname "$library")" ROCKSDB_STATIC=1)
+else
+    checked=(env)
+fi
+phase lints "${checked[@]}" cargo clippy --release --workspace --all-targets -- -D warnings
+phase documentation "${checked[@]}" RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 phase tests cargo test --release --workspace --no-fail-fast
 
 echo

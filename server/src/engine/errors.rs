@@ -58,10 +58,53 @@ pub(crate) fn arrow(error: ArrowError) -> Diagnostic {
             Diagnostic::error(SqlState::DIVISION_BY_ZERO, "division by zero")
         }
         ArrowError::ArithmeticOverflow(_) => out_of_range(),
-        ArrowError::CastError(m) => Diagnostic::error(SqlState::INVALID_TEXT_REPRESENTATION, m),
+        ArrowError::CastError(m) | ArrowError::ParseError(m) => cast(&m),
         ArrowError::ExternalError(e) => boxed(e),
         other => Diagnostic::error(SqlState::INTERNAL_ERROR, other.to_string()),
     }
+}
+
+/// A failed cast in PostgreSQL's words, as far as Arrow's message tells the value and the type.
+fn cast(message: &str) -> Diagnostic {
+    let quoted = |m: &str| {
+        let (_, rest) = m.split_once('\'')?;
+        let (value, rest) = rest.split_once('\'')?;
+        Some((value.to_string(), rest.to_string()))
+    };
+    let Some((value, rest)) = quoted(message) else {
+        let lower = message.to_lowercase();
+        if lower.contains("can't cast value") || lower.contains("overflow") {
+            return out_of_range();
+        }
+        return Diagnostic::error(SqlState::INVALID_TEXT_REPRESENTATION, message);
+    };
+    let known = [
+        ("Int16", "smallint"),
+        ("Int32", "integer"),
+        ("Int64", "bigint"),
+        ("Float32", "real"),
+        ("Float64", "double precision"),
+        ("Boolean", "boolean"),
+        ("Decimal", "numeric"),
+        ("Date32", "date"),
+        ("Time64", "time"),
+        ("Timestamp", "timestamp"),
+        ("Interval", "interval"),
+    ];
+    let name = known.iter().find(|(arrow, _)| rest.contains(arrow)).map(|(_, name)| *name);
+    let name = match name {
+        Some(name) => name,
+        None if message.contains("timestamp") => "timestamp",
+        None if message.contains("interval") => "interval",
+        None => {
+            return Diagnostic::error(SqlState::INVALID_TEXT_REPRESENTATION, message);
+        }
+    };
+    let state = match name {
+        "date" | "time" | "timestamp" | "interval" => SqlState::INVALID_DATETIME_FORMAT,
+        _ => SqlState::INVALID_TEXT_REPRESENTATION,
+    };
+    Diagnostic::error(state, format!("invalid input syntax for type {name}: \"{value}\""))
 }
 
 fn out_of_range() -> Diagnostic {
@@ -133,5 +176,30 @@ pub(crate) fn exec(error: &auspex_exec::ExecError) -> Diagnostic {
     match error {
         auspex_exec::ExecError::Unsupported(message) => Diagnostic::unsupported(message.clone()),
         other => Diagnostic::error(SqlState::INTERNAL_ERROR, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_cast_is_told_as_postgresql_tells_it() {
+        for (message, state, told) in [
+            (
+                "Cannot cast string 'x' to value of Float64 type",
+                "22P02",
+                "invalid input syntax for type double precision: \"x\"",
+            ),
+            (
+                "Error parsing timestamp from 'soon': error parsing date",
+                "22007",
+                "invalid input syntax for type timestamp: \"soon\"",
+            ),
+            ("Can't cast value 300 to type Int8", "22003", "value out of range"),
+        ] {
+            let d = cast(message);
+            assert_eq!((d.state.0, d.message.as_str()), (state, told), "{message}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod ddl;
 mod dml;
 mod errors;
 mod explain;
+mod functions;
 pub mod ingest;
 pub(crate) mod notify;
 mod program;

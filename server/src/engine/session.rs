@@ -1,11 +1,12 @@
 //! One client's state: settings, transaction, cursors, prepared statements, registrations.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use auspex_plan::catalog::Catalog;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use auspex_replication::LogEntry;
+use auspex_sql::Functions;
 use auspex_sql::statement::{Statement as SqlStatement, TransactionMode};
 use auspex_storage::{
     Committed, Durability, SharedStore, Staged, Transaction as StoreTransaction,
@@ -55,6 +56,8 @@ pub struct Session {
     notices: Vec<Diagnostic>,
     queue: Arc<Queue>,
     cancel: CancelToken,
+    /// Made when first needed, anew when settings change.
+    functions: OnceLock<Arc<Functions>>,
     /// Global sequence behind the last row this session wrote: what its reads wait for.
     pub(crate) last_sequence: u64,
 }
@@ -86,6 +89,7 @@ impl Session {
             notices: Vec::new(),
             queue,
             cancel: CancelToken::default(),
+            functions: OnceLock::new(),
             last_sequence: 0,
         }
     }
@@ -106,8 +110,8 @@ impl Session {
     }
 
     /// What this session's SQL can call.
-    pub(crate) fn functions(&self) -> Arc<auspex_sql::Functions> {
-        self.engine.plans.functions()
+    pub(crate) fn functions(&self) -> Arc<Functions> {
+        self.functions.get_or_init(|| Arc::new(super::functions::of_session(self))).clone()
     }
 
     /// The catalog as this session sees it, uncommitted changes included.
@@ -222,6 +226,7 @@ impl Session {
 
     /// Brings everything in line with the settings after they changed.
     pub(crate) fn settings_changed(&mut self) {
+        self.functions = OnceLock::new();
         let overflow = Overflow::parse(&self.settings.get("listen_overflow").unwrap_or_default());
         let payload =
             self.settings.get("listen_max_payload").and_then(|v| v.parse().ok()).unwrap_or(1 << 20);

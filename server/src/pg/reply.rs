@@ -193,6 +193,9 @@ fn fields(severity: &str, d: &Diagnostic, text: Option<&str>) -> Vec<(u8, String
     if let Some(hint) = &d.hint {
         fields.push((b'H', without_nul(hint)));
     }
+    if let Some(context) = &d.context {
+        fields.push((b'W', without_nul(context)));
+    }
     if let (Some(span), Some(text)) = (d.span, text) {
         fields.push((b'P', span.position(text).to_string()));
     }
