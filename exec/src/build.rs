@@ -120,15 +120,7 @@ impl Builder<'_> {
                 }
                 Ok(self.add_node(Box::new(Union::new(sources.len(), schema)), &sources))
             }
-            LogicalPlan::Distinct(DistinctPlan::All(input)) => {
-                let schema = input.schema();
-                let on = (0..schema.fields().len())
-                    .map(|i| compile(&Expr::Column(schema.qualified_field(i).into()), schema))
-                    .collect::<Result<Vec<_>>>()?;
-                let source = self.add(input)?;
-                let operator = Distinct::new(on, self.on_error)?;
-                Ok(self.add_node(Box::new(operator), &[source]))
-            }
+            LogicalPlan::Distinct(DistinctPlan::All(input)) => self.add_distinct(input, &[]),
             LogicalPlan::Extension(extension) => self.add_extension(extension),
             other => Err(ExecError::Unsupported(describe(other))),
         }
@@ -193,10 +185,7 @@ impl Builder<'_> {
             return Ok(self.add_node(Box::new(operator), &[source]));
         }
         if let Some(distinct) = node.downcast_ref::<StreamDistinct>() {
-            let on = self.compile_all(&distinct.on, &distinct.input)?;
-            let source = self.add(&distinct.input)?;
-            let operator = Distinct::new(on, self.on_error)?;
-            return Ok(self.add_node(Box::new(operator), &[source]));
+            return self.add_distinct(&distinct.input, &distinct.on);
         }
         if let Some(tap) = node.downcast_ref::<StreamTap>() {
             let values = self.compile_all(&tap.values, &tap.input)?;
@@ -207,6 +196,21 @@ impl Builder<'_> {
             return Ok(self.add_node(Box::new(TapRows::new(&tap.kind, values)), &[source]));
         }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
+    }
+
+    /// The first row of each value of `on`; of the whole row when that is empty.
+    fn add_distinct(&mut self, input: &LogicalPlan, on: &[Expr]) -> Result<Source> {
+        let schema = input.schema();
+        let on = if on.is_empty() {
+            (0..schema.fields().len())
+                .map(|i| compile(&Expr::Column(schema.qualified_field(i).into()), schema))
+                .collect::<Result<Vec<_>>>()?
+        } else {
+            self.compile_all(on, input)?
+        };
+        let source = self.add(input)?;
+        let operator = Distinct::new(on, self.on_error)?;
+        Ok(self.add_node(Box::new(operator), &[source]))
     }
 
     fn compile_all(&self, exprs: &[Expr], input: &LogicalPlan) -> Result<Vec<Compiled>> {

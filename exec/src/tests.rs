@@ -136,6 +136,9 @@ fn distinct_keeps_the_first_row_of_each_value() {
         distinct(stream(1), vec![col("k"), col("a")]),
         &["x 1 0 1.5", "y 2 1 2.5", "x 3 2 -", "- 4 0 4.5", "y - 4 5.5"],
     );
+    let twice = || events("x 1 1 1\nx 1 1 1\nx 1 1 -\nx 1 1 -", 0, 0);
+    let output = run(distinct(stream(1), vec![]), OnError::DeadLetter, vec![vec![twice()]]);
+    assert_eq!(lines(&output), ["x 1 1 1.0", "x 1 1 -"]);
     check(
         stream(1).project(vec![col("k")]).expect("a projection").distinct().expect("distinct"),
         &["x", "y", "-"],
