@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
 use auspex_sql::Functions;
 use datafusion::catalog::TableFunctionArgs;
@@ -15,7 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::api::RowStream;
 use super::errors;
@@ -102,15 +101,6 @@ impl PlanContext {
         let schema = physical.schema();
         let rows = execute_stream(physical, self.context.task_ctx()).map_err(errors::datafusion)?;
         Ok((schema, Box::pin(rows.map(|r| r.map_err(errors::datafusion)))))
-    }
-
-    /// Runs `plan` to its end.
-    pub(crate) async fn collect(
-        &self,
-        plan: &LogicalPlan,
-    ) -> Result<(SchemaRef, Vec<RecordBatch>), Diagnostic> {
-        let (schema, rows) = self.stream(plan).await?;
-        Ok((schema, rows.try_collect().await?))
     }
 
     /// An expression over the columns of `schema`.

@@ -36,6 +36,12 @@ enum CursorRows {
 }
 
 impl Cursor {
+    /// Columns of the cursor's rows: clients describe a cursor as the portal that it is in
+    /// PostgreSQL.
+    pub(crate) fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Whether the cursor stays open at the end of its transaction.
     pub(crate) fn survives_transaction(&mut self, committed: bool) -> bool {
         let keep = self.hold && (committed || !self.fresh);

@@ -80,7 +80,6 @@ pub struct Engine {
     next_pid: AtomicI32,
     sessions: Mutex<BTreeMap<i32, session::SessionInfo>>,
     rules: ingest::RulesCache,
-    started_us: i64,
 }
 
 impl Engine {
@@ -125,7 +124,6 @@ impl Engine {
             next_pid: AtomicI32::new(1000),
             sessions: Mutex::default(),
             rules: ingest::RulesCache::default(),
-            started_us: now_us(),
             store,
             runtime,
         });

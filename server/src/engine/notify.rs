@@ -360,12 +360,6 @@ impl Hub {
         }
     }
 
-    /// Channels a session listens to, by name.
-    pub(crate) fn channels_of(&self, pid: i32) -> Vec<String> {
-        let state = self.lock();
-        state.channels.iter().filter(|(_, l)| l.contains(&pid)).map(|(c, _)| c.clone()).collect()
-    }
-
     /// Delivers `NOTIFY channel, payload`.
     pub(crate) fn notify(&self, pid: i32, channel: &str, payload: &str) {
         let state = self.lock();

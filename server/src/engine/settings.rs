@@ -3,7 +3,7 @@
 //!
 //! Source of names and meanings: PostgreSQL 15, chapter 20. Settings that PostgreSQL has and that
 //! cannot make a difference here are accepted with any valid value, because drivers set them
-//! without being asked; they are marked [`Effect::None`] and `SHOW` tells so in its description.
+//! without being asked; `SHOW ALL` says of each that it has no effect.
 
 use std::collections::BTreeMap;
 
@@ -28,14 +28,6 @@ enum Kind {
     DateStyle,
 }
 
-/// Whether a setting changes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It does what its description says.
-    Real,
-    /// Known to PostgreSQL's clients; makes no difference here.
-    None,
-}
 
 /// One setting.
 #[derive(Debug)]
@@ -47,8 +39,6 @@ pub(crate) struct SettingDef {
     kind: Kind,
     /// Whether clients are told of changes by ParameterStatus.
     pub(crate) reported: bool,
-    /// Whether it makes a difference.
-    pub(crate) effect: Effect,
     /// One line.
     pub(crate) description: &'static str,
 }
@@ -65,62 +55,59 @@ const fn setting(
     default: &'static str,
     kind: Kind,
     reported: bool,
-    effect: Effect,
     description: &'static str,
 ) -> SettingDef {
-    SettingDef { name, default, kind, reported, effect, description }
+    SettingDef { name, default, kind, reported, description }
 }
 
 /// Version that clients see. PostgreSQL 15 decides which catalogs they ask for.
 pub(crate) const SERVER_VERSION: &str =
     concat!("15.0 (Auspex ", env!("CARGO_PKG_VERSION"), ")");
 
-use Effect::{None as NoEffect, Real};
-
 /// All settings, ordered by name.
 pub(crate) static SETTINGS: &[SettingDef] = &[
-    setting("application_name", "", Kind::Text, true, Real, "Name of the client program."),
-    setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), false, Real, "Text form of bytea."),
-    setting("check_function_bodies", "on", Kind::Bool, false, NoEffect, "No effect."),
-    setting("client_encoding", "UTF8", Kind::Encoding, true, Real, "Always UTF8."),
-    setting("client_min_messages", "notice", Kind::Word(MESSAGE_LEVELS), false, Real, "Lowest level of messages sent."),
-    setting("DateStyle", "ISO, MDY", Kind::DateStyle, true, Real, "Always ISO."),
-    setting("default_text_search_config", "pg_catalog.simple", Kind::Text, false, NoEffect, "No effect."),
-    setting("default_transaction_isolation", "read committed", Kind::Word(ISOLATION), false, NoEffect, "Accepted; every transaction reads committed rows."),
-    setting("default_transaction_read_only", "off", Kind::Bool, true, Real, "Refuse writes in new transactions."),
-    setting("escape_string_warning", "on", Kind::Bool, false, NoEffect, "No effect."),
-    setting("extra_float_digits", "1", Kind::Int(-15, 3), false, NoEffect, "Floats are always shown in their shortest exact form."),
-    setting("fetch_timeout", "0", Kind::Millis, false, Real, "Longest wait of a FETCH from a subscription cursor for its first row; 0 waits for ever."),
-    setting("idle_in_transaction_session_timeout", "0", Kind::Millis, false, NoEffect, "Accepted, not enforced yet."),
-    setting("idle_session_timeout", "0", Kind::Millis, false, NoEffect, "Accepted, not enforced yet."),
-    setting("in_hot_standby", "off", Kind::Fixed, true, Real, "Whether this is a standby."),
-    setting("integer_datetimes", "on", Kind::Fixed, true, Real, "Times are 64-bit integers."),
-    setting("IntervalStyle", "postgres", Kind::Word(&["postgres"]), true, Real, "Text form of intervals."),
-    setting("is_superuser", "on", Kind::Fixed, true, Real, "Whether the user may do everything."),
-    setting("jit", "off", Kind::Bool, false, NoEffect, "No effect."),
-    setting("lc_collate", "C", Kind::Fixed, false, Real, "Strings compare by code point."),
-    setting("lc_ctype", "C.UTF-8", Kind::Fixed, false, Real, "Character classes."),
-    setting("lc_messages", "C", Kind::Text, false, NoEffect, "No effect."),
-    setting("lc_monetary", "C", Kind::Text, false, NoEffect, "No effect."),
-    setting("listen_max_payload", "1048576", Kind::Int(64, 16_777_216), false, Real, "Largest notification of a stream row in bytes; a larger one is replaced by its offset."),
-    setting("listen_overflow", "gap", Kind::Word(&["gap", "latest", "disconnect"]), false, Real, "What happens to a listener that does not keep up."),
-    setting("lock_timeout", "0", Kind::Millis, false, Real, "Longest wait for a lock; 0 waits 10 s."),
-    setting("max_identifier_length", "63", Kind::Fixed, false, Real, "Longest name in bytes."),
-    setting("max_index_keys", "32", Kind::Fixed, false, Real, "Most columns of a key."),
-    setting("plan_cache_mode", "auto", Kind::Text, false, NoEffect, "No effect."),
-    setting("row_security", "on", Kind::Bool, false, NoEffect, "No effect."),
-    setting("search_path", "public", Kind::Text, false, Real, "Schemas searched for unqualified names; the first one takes new objects."),
-    setting("server_encoding", "UTF8", Kind::Fixed, true, Real, "Encoding of stored text."),
-    setting("server_version", SERVER_VERSION, Kind::Fixed, true, Real, "Version of PostgreSQL whose protocol this is."),
-    setting("server_version_num", "150000", Kind::Fixed, false, Real, "The same as a number."),
-    setting("session_authorization", "auspex", Kind::Fixed, true, Real, "User of the session."),
-    setting("standard_conforming_strings", "on", Kind::Fixed, true, Real, "Backslashes in strings are ordinary."),
-    setting("statement_timeout", "0", Kind::Millis, false, Real, "Longest time of a statement; 0 is no limit."),
-    setting("synchronous_commit", "on", Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]), false, Real, "off: acknowledge before the rows are synced."),
-    setting("TimeZone", "UTC", Kind::TimeZone, true, Real, "Zone in which times are shown and read."),
-    setting("transaction_isolation", "read committed", Kind::Word(ISOLATION), false, NoEffect, "Accepted; every transaction reads committed rows."),
-    setting("transaction_read_only", "off", Kind::Bool, false, Real, "Refuse writes in this transaction."),
-    setting("work_mem", "4MB", Kind::Text, false, NoEffect, "No effect."),
+    setting("application_name", "", Kind::Text, true, "Name of the client program."),
+    setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), false, "Text form of bytea."),
+    setting("check_function_bodies", "on", Kind::Bool, false, "No effect."),
+    setting("client_encoding", "UTF8", Kind::Encoding, true, "Always UTF8."),
+    setting("client_min_messages", "notice", Kind::Word(MESSAGE_LEVELS), false, "Lowest level of messages sent."),
+    setting("DateStyle", "ISO, MDY", Kind::DateStyle, true, "Always ISO."),
+    setting("default_text_search_config", "pg_catalog.simple", Kind::Text, false, "No effect."),
+    setting("default_transaction_isolation", "read committed", Kind::Word(ISOLATION), false, "Accepted; every transaction reads committed rows."),
+    setting("default_transaction_read_only", "off", Kind::Bool, true, "Refuse writes in new transactions."),
+    setting("escape_string_warning", "on", Kind::Bool, false, "No effect."),
+    setting("extra_float_digits", "1", Kind::Int(-15, 3), false, "Digits of floats beyond 15 or 6; above 0 the shortest exact form."),
+    setting("fetch_timeout", "0", Kind::Millis, false, "Longest wait of a FETCH from a subscription cursor for its first row; 0 waits for ever."),
+    setting("idle_in_transaction_session_timeout", "0", Kind::Millis, false, "Longest silence of a client within a transaction; 0 is no limit."),
+    setting("idle_session_timeout", "0", Kind::Millis, false, "Longest silence of a client outside transactions; 0 is no limit."),
+    setting("in_hot_standby", "off", Kind::Fixed, true, "Whether this is a standby."),
+    setting("integer_datetimes", "on", Kind::Fixed, true, "Times are 64-bit integers."),
+    setting("IntervalStyle", "postgres", Kind::Word(&["postgres"]), true, "Text form of intervals."),
+    setting("is_superuser", "on", Kind::Fixed, true, "Whether the user may do everything."),
+    setting("jit", "off", Kind::Bool, false, "No effect."),
+    setting("lc_collate", "C", Kind::Fixed, false, "Strings compare by code point."),
+    setting("lc_ctype", "C.UTF-8", Kind::Fixed, false, "Character classes."),
+    setting("lc_messages", "C", Kind::Text, false, "No effect."),
+    setting("lc_monetary", "C", Kind::Text, false, "No effect."),
+    setting("listen_max_payload", "1048576", Kind::Int(64, 16_777_216), false, "Largest notification of a stream row in bytes; a larger one is replaced by its offset."),
+    setting("listen_overflow", "gap", Kind::Word(&["gap", "latest", "disconnect"]), false, "What happens to a listener that does not keep up."),
+    setting("lock_timeout", "0", Kind::Millis, false, "Longest wait for a lock; 0 waits 10 s."),
+    setting("max_identifier_length", "63", Kind::Fixed, false, "Longest name in bytes."),
+    setting("max_index_keys", "32", Kind::Fixed, false, "Most columns of a key."),
+    setting("plan_cache_mode", "auto", Kind::Text, false, "No effect."),
+    setting("row_security", "on", Kind::Bool, false, "No effect."),
+    setting("search_path", "public", Kind::Text, false, "Schemas searched for unqualified names; the first one takes new objects."),
+    setting("server_encoding", "UTF8", Kind::Fixed, true, "Encoding of stored text."),
+    setting("server_version", SERVER_VERSION, Kind::Fixed, true, "Version of PostgreSQL whose protocol this is."),
+    setting("server_version_num", "150000", Kind::Fixed, false, "The same as a number."),
+    setting("session_authorization", "auspex", Kind::Fixed, true, "User of the session."),
+    setting("standard_conforming_strings", "on", Kind::Fixed, true, "Backslashes in strings are ordinary."),
+    setting("statement_timeout", "0", Kind::Millis, false, "Longest time of a statement; 0 is no limit."),
+    setting("synchronous_commit", "on", Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]), false, "off: acknowledge before the rows are synced."),
+    setting("TimeZone", "UTC", Kind::TimeZone, true, "Zone in which times are shown and read."),
+    setting("transaction_isolation", "read committed", Kind::Word(ISOLATION), false, "Accepted; every transaction reads committed rows."),
+    setting("transaction_read_only", "off", Kind::Bool, false, "Refuse writes in this transaction."),
+    setting("work_mem", "4MB", Kind::Text, false, "No effect."),
 ];
 
 fn find(name: &str) -> Option<&'static SettingDef> {

@@ -119,6 +119,7 @@ where
     /// The next message; `None` after something else has been dealt with.
     async fn wait(&mut self) -> Result<Option<(u8, Bytes)>, Failure> {
         let listening = self.idle && self.session.status() == TransactionStatus::Idle;
+        let (limit, reason) = self.idle_limit();
         tokio::select! {
             biased;
             message = self.input.message() => Ok(Some(message?)),
@@ -133,7 +134,32 @@ where
                 self.flush_watched().await?;
                 Ok(None)
             }
+            () = limit => Err(Failure::Fatal(reason)),
         }
+    }
+
+    /// How long the client may stay silent now, and what it is told when it does for longer.
+    fn idle_limit(&self) -> (impl Future<Output = ()> + use<R, W>, Diagnostic) {
+        let (setting, state, message) = match self.session.status() {
+            TransactionStatus::Idle => (
+                "idle_session_timeout",
+                SqlState("57P05"),
+                "terminating connection due to idle-session timeout",
+            ),
+            _ => (
+                "idle_in_transaction_session_timeout",
+                SqlState("25P03"),
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+        };
+        let millis = self.session.setting_millis(setting).filter(|_| self.idle);
+        let limit = async move {
+            match millis {
+                Some(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+                None => std::future::pending().await,
+            }
+        };
+        (limit, Diagnostic::error(state, message))
     }
 
     /// Flushes while idle: the client may be slow, and may go away meanwhile.

@@ -77,6 +77,13 @@ where
                 }
                 Ok(())
             }
+            // A cursor of DECLARE is a portal too.
+            Message::Describe(Target::Portal(name))
+                if self.session.cursors.contains_key(name) && !self.portals.contains_key(name) =>
+            {
+                let columns = self.session.cursors[name].columns();
+                Ok(self.output.row_description(columns, &[])?)
+            }
             Message::Describe(Target::Portal(name)) => {
                 let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
                 let columns = match (&portal.state, &portal.statement.prepared) {
@@ -99,7 +106,10 @@ where
             Message::Close(target) => {
                 match target {
                     Target::Statement(name) => drop(self.statements.remove(name)),
-                    Target::Portal(name) => drop(self.portals.remove(name)),
+                    Target::Portal(name) => {
+                        self.portals.remove(name);
+                        self.session.cursors.remove(name);
+                    }
                 }
                 self.output.close_complete();
                 Ok(())

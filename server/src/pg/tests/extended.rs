@@ -253,3 +253,19 @@ async fn copy_runs_through_the_extended_protocol() {
         ["Parsed", "Bound", "CopyOut 0 1", "CopyData 7", "CopyDone", "Complete COPY 1", "Ready I"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_cursor_is_described_as_a_portal() {
+    let (_server, mut client) = with_rows(2).await;
+    let declare = "BEGIN; DECLARE c CURSOR FOR SELECT a FROM s ORDER BY a";
+    let answers = client.query(declare).await;
+    assert_eq!(answers, ["Complete BEGIN", "Complete DECLARE CURSOR", "Ready T"]);
+    assert_eq!(client.ask(&[describe("Pc"), sync()]).await, ["Columns a:20", "Ready T"]);
+    assert_eq!(
+        client.query("FETCH 1 FROM c").await,
+        ["Columns a:20", "Row 1", "Complete FETCH 1", "Ready T"]
+    );
+    assert_eq!(client.ask(&[close("Pc"), sync()]).await, ["Closed", "Ready T"]);
+    let answers = client.query("FETCH 1 FROM c").await;
+    assert!(answers[0].starts_with("ERROR 34000"), "{answers:?}");
+}
