@@ -4,7 +4,7 @@ use auspex_storage::{EventBatch, StreamId};
 
 use crate::batch::{Batch, batch_of};
 use crate::error::{ExecError, Result};
-use crate::operator::{Input, Operator, Output, StateReader, StateWriter, Watermark};
+use crate::operator::{Input, Operator, Output, StateChange, StateReader, StateWriter, Watermark};
 
 use std::sync::Arc;
 
@@ -123,7 +123,7 @@ impl Graph {
     }
 
     /// State that changed since the last call, as keys and values.
-    pub fn checkpoint(&mut self) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn checkpoint(&mut self) -> Result<Vec<StateChange>> {
         let mut changes = Vec::new();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.operator.checkpoint(&mut StateWriter::new(number as u16, &mut changes))?;

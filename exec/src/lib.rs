@@ -29,7 +29,9 @@ pub use batch::Batch;
 pub use build::{BuildOptions, build};
 pub use error::{ExecError, Result, RowFailure};
 pub use graph::{Graph, ScanSpec};
-pub use operator::{Input, Operator, Output, StateReader, StateWriter, Tap, Watermark};
+pub use operator::{
+    Input, Operator, Output, StateChange, StateReader, StateWriter, Tap, Watermark,
+};
 pub use optimize::optimize;
 pub use runtime::{
     DeadLetter, QuerySpec, QueryState, QueryStatus, Runtime, RuntimeOptions, Waited,

@@ -81,16 +81,19 @@ impl Output {
     }
 }
 
+/// A key of saved state and its new value, `None` to remove it.
+pub type StateChange = (Vec<u8>, Option<Vec<u8>>);
+
 /// Collects changed state of one operator.
 #[derive(Debug)]
 pub struct StateWriter<'a> {
     prefix: [u8; 2],
-    changes: &'a mut Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    changes: &'a mut Vec<StateChange>,
 }
 
 impl<'a> StateWriter<'a> {
     /// A writer for operator number `node` of a graph; keys are put under that number.
-    pub fn new(node: u16, changes: &'a mut Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Self {
+    pub fn new(node: u16, changes: &'a mut Vec<StateChange>) -> Self {
         StateWriter { prefix: node.to_be_bytes(), changes }
     }
 

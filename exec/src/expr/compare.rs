@@ -116,6 +116,7 @@ impl PhysicalExpr for Comparison {
         self.column.nullable(schema)
     }
 
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN is greater than every number")]
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
         let bits = match self.constant {

@@ -20,7 +20,7 @@ use crate::batch::Batch;
 use crate::build::{BuildOptions, build};
 use crate::error::{ExecError, Result, RowFailure};
 use crate::graph::Graph;
-use crate::operator::{Output, Tap, Watermark};
+use crate::operator::{Output, StateChange, Tap, Watermark};
 
 /// Transactions that may be on their way at once.
 const IN_FLIGHT: usize = 8;
@@ -338,7 +338,7 @@ impl Query {
         self.reap()
     }
 
-    fn put_dead_letters(&mut self, state: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
+    fn put_dead_letters(&mut self, state: &mut Vec<StateChange>) -> Result<()> {
         let failures = std::mem::take(&mut self.failures);
         if failures.is_empty() {
             return Ok(());
