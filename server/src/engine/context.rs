@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 use super::api::RowStream;
+use super::checked::CheckArithmetic;
 use super::errors;
 
 /// Plans and runs queries that end.
@@ -33,7 +34,11 @@ impl PlanContext {
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
         let mut state =
-            SessionStateBuilder::new().with_config(config).with_default_features().build();
+            SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_analyzer_rule(Arc::new(CheckArithmetic))
+            .build();
         for function in auspex_plan::functions::all() {
             // Our definition replaces DataFusion's of the same name.
             let _ = FunctionRegistry::register_udf(&mut state, function.udf);

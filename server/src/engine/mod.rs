@@ -7,6 +7,7 @@
 pub mod api;
 mod binding;
 mod catalog;
+mod checked;
 mod context;
 mod cursor;
 mod ddl;
