@@ -3,6 +3,7 @@
 //! `engine` puts catalog, store and runtime together and runs statements; `pg` speaks the
 //! PostgreSQL protocol; `copy` holds the COPY formats; `cli` is the command line.
 
+pub mod cli;
 pub mod copy;
 pub mod engine;
 pub mod pg;
