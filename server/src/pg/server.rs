@@ -265,4 +265,3 @@ async fn refuse<W: AsyncWrite + Unpin>(output: &mut Output<W>, error: &Diagnosti
     // The client may not be reading; the connection ends either way.
     let _ = tokio::time::timeout(Duration::from_secs(1), output.flush()).await;
 }
-

@@ -38,9 +38,7 @@ async fn a_query_string_is_one_transaction() {
             &["Complete INSERT 0 1", "Complete INSERT 0 1"],
         )
         .await;
-    client
-        .check("SELECT a FROM s", &["Columns a:20", "Row 1", "Row 2", "Complete SELECT 2"])
-        .await;
+    client.check("SELECT a FROM s", &["Columns a:20", "Row 1", "Row 2", "Complete SELECT 2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
