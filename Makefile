@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test demo crash bench-ingest bench-engine bench-latency data-full-year
+.PHONY: help run test demo crash bench-ingest bench-engine bench-latency bench-footprint data-full-year
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # A target directory outside the clone lets the next clone reuse the compiled dependencies.
@@ -46,19 +46,25 @@ crash: ## kill -9 the server CYCLES times (default 1000) and check that nothing 
 bench-ingest: ## durable COPY next to PostgreSQL 15's COPY
 	@scripts/bootstrap.sh build psql postgres
 	@$(SERVER)
-	@cargo build --release -p auspex-benches -p auspex-deps --bin bench-ingest
-	@$(BIN)/bench-ingest --server $(BIN)/auspex
+	@cargo build --release -p auspex-benches -p auspex-deps --bin ingest
+	@$(BIN)/ingest --server $(BIN)/auspex
 
 bench-engine: ## filter and projection over Arrow batches in memory, rows per second and core
 	@scripts/bootstrap.sh build
-	@cargo build --release -p auspex-benches -p auspex-deps --bin bench-engine
-	@$(BIN)/bench-engine
+	@cargo build --release -p auspex-benches -p auspex-deps --bin engine
+	@$(BIN)/engine
 
 bench-latency: ## INSERT to notification, next to a bare fdatasync
 	@scripts/bootstrap.sh build
 	@$(SERVER)
-	@cargo build --release -p auspex-benches -p auspex-deps --bin bench-latency
-	@$(BIN)/bench-latency --server $(BIN)/auspex
+	@cargo build --release -p auspex-benches -p auspex-deps --bin latency
+	@$(BIN)/latency --server $(BIN)/auspex
+
+bench-footprint: ## start-up time, idle memory, size of the binary
+	@scripts/bootstrap.sh build
+	@$(SERVER)
+	@cargo build --release -p auspex-benches -p auspex-deps --bin footprint
+	@$(BIN)/footprint --server $(BIN)/auspex
 
 data-full-year: ## fetch all 336,776 flights of 2013 (PyPI) into the target directory
 	@scripts/bootstrap.sh python

@@ -73,6 +73,23 @@ impl Client {
         self.until_ready().map(|_| ())
     }
 
+    /// Waits for the next notification; its payload.
+    pub fn notification(&mut self) -> io::Result<String> {
+        loop {
+            let message = self.message()?;
+            match message.kind {
+                b'A' => {
+                    // pid, channel, payload, the latter two ended by NUL.
+                    let mut parts = message.body[4..].split(|b| *b == 0);
+                    let payload = parts.nth(1).unwrap_or_default();
+                    return Ok(String::from_utf8_lossy(payload).into_owned());
+                }
+                b'E' => return Err(error(&message.body)),
+                _ => {}
+            }
+        }
+    }
+
     fn send_query(&mut self, sql: &str) -> io::Result<()> {
         let mut query = vec![b'Q'];
         query.extend((sql.len() as u32 + 5).to_be_bytes());
