@@ -11,46 +11,106 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::source::Source;
 
 /// Greatest depth of parentheses, brackets and `CASE`.
-const MAX_NESTING: usize = 128;
-/// Most operators between two commas of one level.
-const MAX_CHAIN: usize = 1000;
-/// Most set operations and joins in a statement.
-const MAX_OPERATIONS: usize = 500;
+const MAX_NESTING: usize = 100;
+/// Longest chain of operators between two commas of one level: what DataFusion can print within
+/// the stack it keeps in reserve (128 KiB).
+const MAX_CHAIN: usize = 200;
+/// Most set operations in a statement; each is a level with a whole query in it.
+const MAX_SET_OPERATIONS: usize = 50;
+/// Most joins in a statement.
+const MAX_JOINS: usize = 200;
+
+/// Greatest depth of all of these together.
+const MAX_DEPTH: usize = 300;
 
 /// Words that deepen the tree without parentheses.
-const OPERATOR_WORDS: [&str; 17] = [
-    "and", "or", "not", "is", "isnull", "notnull", "like", "ilike", "similar", "between", "in",
-    "collate", "at", "any", "interval", "when", "prior",
+const OPERATOR_WORDS: [&str; 14] = [
+    "not", "is", "isnull", "notnull", "like", "ilike", "similar", "between", "in", "collate", "at",
+    "any", "interval", "prior",
 ];
 
+/// Words behind which another expression begins, beside the one before.
+const SEPARATORS: [&str; 12] = [
+    "select",
+    "from",
+    "join",
+    "on",
+    "where",
+    "having",
+    "set",
+    "values",
+    "when",
+    "then",
+    "else",
+    "returning",
+];
+
+/// What stands between two parentheses, or between `CASE` and `END`.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// `AND`s and `OR`s of the expression being read. `a = 1 AND b = 2 AND ..` is as deep as it has
+    /// ANDs: what stands between them is no deeper for standing there.
+    logical: usize,
+    /// Operators since the last `AND` or `OR`.
+    other: usize,
+    /// Depth of the deepest parenthesis in the expression being read.
+    below: usize,
+    /// Depth of the deepest expression before.
+    before: usize,
+}
+
+impl Level {
+    fn chain(self) -> usize {
+        self.logical + self.other
+    }
+
+    fn depth(self) -> usize {
+        self.before.max(self.chain() + self.below)
+    }
+
+    /// Another expression begins.
+    fn next(&mut self) {
+        *self = Level { before: self.depth(), ..Level::default() };
+    }
+}
+
 pub(super) fn check(tokens: &[TokenWithSpan], source: &Arc<Source>) -> Result<(), Diagnostic> {
-    let mut chains = vec![0usize];
-    let mut operations = 0usize;
+    let mut levels = vec![Level::default()];
+    let (mut set_operations, mut joins) = (0usize, 0usize);
     for token in tokens {
         match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
+            Token::LParen | Token::LBracket | Token::LBrace => levels.push(Level::default()),
             Token::RParen | Token::RBracket | Token::RBrace => {
                 // `a[1][2]` and `f(x)(y)` deepen the tree on the outer level.
-                if chains.len() > 1 {
-                    chains.pop();
-                }
-                bump(&mut chains);
+                close(&mut levels);
+                bump(&mut levels);
             }
             Token::Comma => {
-                if let Some(last) = chains.last_mut() {
-                    *last = 0;
+                if let Some(last) = levels.last_mut() {
+                    last.next();
                 }
             }
             Token::Word(word) if word.quote_style.is_none() => {
                 let word = word.value.to_ascii_lowercase();
                 match word.as_str() {
-                    "case" => chains.push(0),
-                    "end" if chains.len() > 1 => {
-                        chains.pop();
+                    "case" => levels.push(Level::default()),
+                    "end" => close(&mut levels),
+                    "union" | "except" | "intersect" => set_operations += 1,
+                    "and" | "or" => {
+                        if let Some(last) = levels.last_mut() {
+                            last.logical += 1;
+                            last.other = 0;
+                        }
                     }
-                    "union" | "except" | "intersect" | "join" => operations += 1,
-                    w if OPERATOR_WORDS.contains(&w) => bump(&mut chains),
-                    _ => {}
+                    w if OPERATOR_WORDS.contains(&w) => bump(&mut levels),
+                    w => {
+                        joins += usize::from(w == "join");
+                        if SEPARATORS.contains(&w)
+                            && let Some(last) = levels.last_mut()
+                        {
+                            last.next();
+                        }
+                    }
                 }
             }
             Token::Word(_)
@@ -62,11 +122,12 @@ pub(super) fn check(tokens: &[TokenWithSpan], source: &Arc<Source>) -> Result<()
             | Token::Placeholder(_)
             | Token::Period
             | Token::EOF => {}
-            _ => bump(&mut chains),
+            _ => bump(&mut levels),
         }
-        let too_deep = chains.len() > MAX_NESTING
-            || chains.last().is_some_and(|n| *n > MAX_CHAIN)
-            || operations > MAX_OPERATIONS;
+        let too_deep = levels.len() > MAX_NESTING
+            || levels.last().is_some_and(|l| l.chain() > MAX_CHAIN || l.depth() > MAX_DEPTH)
+            || set_operations > MAX_SET_OPERATIONS
+            || joins > MAX_JOINS;
         if too_deep {
             return Err(Diagnostic::error(
                 SqlState::STATEMENT_TOO_COMPLEX,
@@ -74,7 +135,7 @@ pub(super) fn check(tokens: &[TokenWithSpan], source: &Arc<Source>) -> Result<()
             )
             .hint(format!(
                 "At most {MAX_NESTING} levels of parentheses, {MAX_CHAIN} operators in one \
-                 expression and {MAX_OPERATIONS} joins and set operations are possible."
+                 expression, {MAX_SET_OPERATIONS} set operations and {MAX_JOINS} joins are possible."
             ))
             .at_opt(source.span(token.span)));
         }
@@ -82,8 +143,18 @@ pub(super) fn check(tokens: &[TokenWithSpan], source: &Arc<Source>) -> Result<()
     Ok(())
 }
 
-fn bump(chains: &mut [usize]) {
-    if let Some(last) = chains.last_mut() {
-        *last += 1;
+fn bump(levels: &mut [Level]) {
+    if let Some(last) = levels.last_mut() {
+        last.other += 1;
+    }
+}
+
+/// The innermost parenthesis ends; a closing one too many is the parser's business.
+fn close(levels: &mut Vec<Level>) {
+    if levels.len() > 1
+        && let Some(closed) = levels.pop()
+        && let Some(last) = levels.last_mut()
+    {
+        last.below = last.below.max(closed.depth() + 1);
     }
 }

@@ -8,6 +8,7 @@ mod alter;
 mod copy;
 mod create;
 mod cursor;
+mod dialect;
 mod dml;
 mod explain;
 mod limits;
@@ -27,7 +28,6 @@ pub(crate) use types::column_type;
 use std::sync::Arc;
 
 use auspex_plan::{Diagnostic, Span};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::source::Source;
@@ -35,7 +35,7 @@ use crate::statement::{Name, Query, Statement, StatementKind};
 use reader::Reader;
 
 /// Switches of sqlparser. Everything that is not PostgreSQL's is read by ourselves.
-static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+static DIALECT: dialect::Bounded = dialect::Bounded::new();
 
 type Result<T, E = Diagnostic> = std::result::Result<T, E>;
 

@@ -127,14 +127,17 @@ pub(super) struct Reader {
     source: Arc<Source>,
     /// The statement.
     span: Span,
+    /// Number of tokens.
+    tokens: usize,
 }
 
 impl Reader {
     pub(super) fn new(tokens: Vec<TokenWithSpan>, span: Span, source: Arc<Source>) -> Self {
+        let count = tokens.len();
         let parser = Parser::new(&DIALECT)
             .with_recursion_limit(RECURSION_LIMIT)
             .with_tokens_with_locations(tokens);
-        Reader { parser, source, span }
+        Reader { parser, source, span, tokens: count }
     }
 
     pub(super) fn source(&self) -> &Arc<Source> {
@@ -375,6 +378,7 @@ impl Reader {
         self.word("only");
         let name = self.name()?;
         self.symbol(&Token::Mul);
+        super::dialect::refuel(self.tokens);
         let ast = Parser::new(&DIALECT)
             .with_tokens_with_locations(select_all(&name))
             .parse_query()
@@ -402,6 +406,7 @@ impl Reader {
         &mut self,
         read: impl FnOnce(&mut Parser<'static>) -> std::result::Result<T, ParserError>,
     ) -> Result<T> {
+        super::dialect::refuel(self.tokens);
         read(&mut self.parser).map_err(|e| self.parser_error(&e))
     }
 

@@ -427,14 +427,38 @@ fn deep_nesting_is_an_error() {
         format!("select * from a{}", " join a on true".repeat(50_000)),
         format!("select a{}", " is null".repeat(50_000)),
         format!("create table t (a int{})", "[]".repeat(50_000)),
+        format!("select {}1{}", "(".repeat(90), format!("{})", " + 1".repeat(50)).repeat(90)),
     ];
     for text in deep {
         let error = parse(&text).expect_err("too deep");
         assert_eq!(error.state.0, "54001", "{}", &text[..40]);
     }
+    for (open, inside, close) in [
+        ("abs(", "1", ")"),
+        ("coalesce(a, ", "1", ")"),
+        ("cast(", "1 as", " as int)"),
+        ("extract(year from ", ") +", ")"),
+        ("case when ", "then", " then 1 end"),
+        ("exists (select ", "+", ")"),
+        ("a in (", "1 2", ")"),
+        ("array[", "1 2", "]"),
+        ("trim(both ", "x y z", ")"),
+        ("interval ", "+", ""),
+    ] {
+        // Whatever becomes of it: in time.
+        let _ = parse(&format!("select {}{inside}{}", open.repeat(90), close.repeat(90)));
+        let _ = parse(&format!("select * from {}{inside}{}", open.repeat(90), close.repeat(90)));
+    }
+    let _ = parse(&format!("select * from {}a b c{}", "(".repeat(90), ")".repeat(90)));
+    let _ = parse(&format!("select * from {}select 1 1{}", "(".repeat(90), ")".repeat(90)));
+    parse(&format!("select {}1{}", "abs(".repeat(90), ")".repeat(90))).expect("deep enough");
     let wide = format!("insert into t values {}(1, -2)", "(1, -2), ".repeat(20_000));
     parse(&wide).expect("long is not deep");
-    let chain = format!("select 1 from t where a = 0{}", " or a = 1".repeat(400));
+    let case = format!("select case{} end", " when a = 1 and b = 2 then a + b".repeat(2000));
+    parse(&case).expect("branches are not levels");
+    let joins = format!("select * from a{}", " join b on a.x = b.x and a.y = b.y".repeat(190));
+    parse(&joins).expect("joins are not levels");
+    let chain = format!("select 1 from t where a = 0{}", " or a = 1".repeat(190));
     parse(&chain).expect("a long condition is fine");
 }
 

@@ -4,6 +4,7 @@ mod changes;
 mod continuous;
 mod errors;
 mod queries;
+mod robust;
 mod rules;
 
 use std::collections::BTreeMap;
