@@ -50,8 +50,7 @@ pub struct StreamRelation {
 impl StreamRelation {
     /// `schema` are the stream's own columns.
     pub fn new(stream: ObjectId, name: impl Into<String>, schema: &Schema, system: bool) -> Self {
-        let schema =
-            if system { with_system_columns(schema) } else { Arc::new(schema.clone()) };
+        let schema = if system { with_system_columns(schema) } else { Arc::new(schema.clone()) };
         StreamRelation { stream, name: name.into(), schema }
     }
 }

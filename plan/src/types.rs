@@ -100,10 +100,9 @@ impl ColumnType {
     pub fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.arrow(), nullable);
         match self {
-            ColumnType::Jsonb | ColumnType::Varchar(_) => field.with_metadata(HashMap::from([(
-                TYPE_METADATA.to_string(),
-                self.to_string(),
-            )])),
+            ColumnType::Jsonb | ColumnType::Varchar(_) => {
+                field.with_metadata(HashMap::from([(TYPE_METADATA.to_string(), self.to_string())]))
+            }
             _ => field,
         }
     }

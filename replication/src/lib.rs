@@ -69,8 +69,8 @@ impl LogEntry {
 pub fn replay(store: &dyn Store) -> Result<Catalog, ReplayError> {
     let mut catalog = Catalog::new();
     for (index, bytes) in store.catalog_log()?.iter().enumerate() {
-        let entry = LogEntry::decode(bytes)
-            .map_err(|reason| ReplayError::Unreadable { index, reason })?;
+        let entry =
+            LogEntry::decode(bytes).map_err(|reason| ReplayError::Unreadable { index, reason })?;
         for command in &entry.commands {
             catalog.apply(command).map_err(|source| ReplayError::Refused { index, source })?;
         }

@@ -77,11 +77,7 @@ impl Catalog {
 
     /// Schemas that exist: the default one and one per pipeline.
     pub fn schemas(&self) -> BTreeSet<&str> {
-        self.objects
-            .values()
-            .map(|o| o.name.schema.as_str())
-            .chain([DEFAULT_SCHEMA])
-            .collect()
+        self.objects.values().map(|o| o.name.schema.as_str()).chain([DEFAULT_SCHEMA]).collect()
     }
 
     /// Objects in `schema`, the pipeline that makes it left out, ascending by id.
@@ -91,10 +87,8 @@ impl Catalog {
 
     /// Objects that read `id` directly, or belong to the pipeline `id`.
     pub fn dependents(&self, id: ObjectId) -> BTreeSet<ObjectId> {
-        let members = self
-            .get(id)
-            .filter(|o| o.pipeline().is_some())
-            .map(|o| o.name.schema.clone());
+        let members =
+            self.get(id).filter(|o| o.pipeline().is_some()).map(|o| o.name.schema.clone());
         self.objects
             .values()
             .filter(|o| {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use auspex_exec::runtime::QuerySpec;
 use auspex_plan::catalog::{Catalog, Language, Object, ObjectId};
 use auspex_plan::diagnostic::did_you_mean;
 use auspex_plan::{ContinuousQuery, Diagnostic, SqlState};
-use auspex_exec::runtime::QuerySpec;
 use auspex_sql::statement::Name;
 
 use super::Engine;
@@ -29,11 +29,9 @@ pub(crate) fn require<'a>(
 
 /// The error for a name that means nothing.
 pub(crate) fn unknown(catalog: &Catalog, name: &Name) -> Diagnostic {
-    let error = Diagnostic::error(
-        SqlState::UNDEFINED_TABLE,
-        format!("relation \"{name}\" does not exist"),
-    )
-    .at(name.span());
+    let error =
+        Diagnostic::error(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+            .at(name.span());
     let names = catalog.objects().map(|o| o.name.name.as_str());
     match did_you_mean(&name.name.value, names) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),

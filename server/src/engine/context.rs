@@ -33,8 +33,7 @@ impl PlanContext {
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false);
         config.options_mut().execution.time_zone = Some("UTC".into());
-        let mut state =
-            SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
             .with_analyzer_rule(Arc::new(CheckArithmetic))
@@ -116,5 +115,4 @@ impl PlanContext {
     ) -> Result<Arc<dyn PhysicalExpr>, Diagnostic> {
         self.state().create_physical_expr(expr, schema).map_err(errors::datafusion)
     }
-
 }

@@ -85,9 +85,11 @@ pub(super) fn open(
     args: Option<&Arguments<'_>>,
 ) -> Result<Subscription, Diagnostic> {
     if subscribe.snapshot == Some(true) {
-        return Err(Diagnostic::unsupported("SNAPSHOT needs a keyed relation, a stream has no snapshot")
-            .at(subscribe.span)
-            .hint("SUBSCRIBE .. FROM BEGINNING delivers the retained rows first."));
+        return Err(Diagnostic::unsupported(
+            "SNAPSHOT needs a keyed relation, a stream has no snapshot",
+        )
+        .at(subscribe.span)
+        .hint("SUBSCRIBE .. FROM BEGINNING delivers the retained rows first."));
     }
     let (object, transform) = target(session, subscribe)?;
     let store = session.engine.store.clone();
@@ -178,16 +180,10 @@ fn start(
         SubscribeFrom::Beginning => return Ok(head.oldest),
         SubscribeFrom::Timestamp(expr) => {
             let time = session.time_constant(expr, args)?;
-            return session
-                .engine
-                .store
-                .offset_at_time(object.id, time)
-                .map_err(errors::storage);
+            return session.engine.store.offset_at_time(object.id, time).map_err(errors::storage);
         }
         SubscribeFrom::Offset(expr) => session.offset_constant(expr, args)?,
-        SubscribeFrom::AfterOffset(expr) => {
-            session.offset_constant(expr, args)?.saturating_add(1)
-        }
+        SubscribeFrom::AfterOffset(expr) => session.offset_constant(expr, args)?.saturating_add(1),
     };
     if offset > head.next {
         return Err(Diagnostic::error(
@@ -308,7 +304,10 @@ pub(super) fn close(session: &mut Session, name: Option<&Ident>) -> Result<Strin
 }
 
 /// Result columns of a FETCH.
-pub(super) fn describe_fetch(session: &Session, fetch: &FetchCursor) -> Result<Described, Diagnostic> {
+pub(super) fn describe_fetch(
+    session: &Session,
+    fetch: &FetchCursor,
+) -> Result<Described, Diagnostic> {
     let cursor =
         session.cursors.get(&fetch.cursor.value).ok_or_else(|| no_cursor(&fetch.cursor))?;
     let columns = (!fetch.is_move).then(|| cursor.schema.clone());
@@ -348,7 +347,8 @@ pub(super) async fn fetch(
                 )
                 .at(fetch.cursor.span));
             }
-            let (skip, take) = forward(&fetch.direction, *position).ok_or_else(|| only_forward(fetch))?;
+            let (skip, take) =
+                forward(&fetch.direction, *position).ok_or_else(|| only_forward(fetch))?;
             pull(rows, rest, skip).await?;
             let taken = pull(rows, rest, take.unwrap_or(u64::MAX)).await?;
             let count: usize = taken.iter().map(RecordBatch::num_rows).sum();
@@ -373,11 +373,8 @@ pub(super) async fn fetch(
 }
 
 fn only_forward(fetch: &FetchCursor) -> Diagnostic {
-    Diagnostic::error(
-        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "cursor can only scan forward",
-    )
-    .at(fetch.cursor.span)
+    Diagnostic::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "cursor can only scan forward")
+        .at(fetch.cursor.span)
 }
 
 /// The next `count` rows of a query's result.

@@ -10,8 +10,8 @@ use auspex_plan::catalog::{
 };
 use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic, EventTime, Span, SqlState};
 use auspex_sql::statement::{
-    Alter, AlterAction, Check, ColumnDef, CreateStream, CreateStreamAs, CreateTable,
-    DropStatement, Name, RelationKind,
+    Alter, AlterAction, Check, ColumnDef, CreateStream, CreateStreamAs, CreateTable, DropStatement,
+    Name, RelationKind,
 };
 
 use super::catalog::find;
@@ -162,11 +162,8 @@ fn new_name(
         session.notice(notice);
         return Ok(None);
     }
-    Err(Diagnostic::error(
-        SqlState::DUPLICATE_TABLE,
-        format!("relation \"{full}\" already exists"),
-    )
-    .at(name.span()))
+    Err(Diagnostic::error(SqlState::DUPLICATE_TABLE, format!("relation \"{full}\" already exists"))
+        .at(name.span()))
 }
 
 /// `CREATE STREAM name (..)`; `schema` is the pipeline's when it stands in one.
@@ -236,7 +233,11 @@ async fn replace_source(
     if !same {
         return Err(Diagnostic::error(
             SqlState::INVALID_TABLE_DEFINITION,
-            format!("cannot change the definition of {} \"{}\"", existing.kind_name(), existing.name),
+            format!(
+                "cannot change the definition of {} \"{}\"",
+                existing.kind_name(),
+                existing.name
+            ),
         )
         .at(name.span())
         .detail("CREATE OR REPLACE keeps the rows of a stream, so only its options may differ.")
@@ -622,11 +623,7 @@ pub(super) async fn drop(
 }
 
 /// A stream of a pipeline is changed through its pipeline.
-fn refuse_member(
-    catalog: &Catalog,
-    object: &Object,
-    kind: RelationKind,
-) -> Result<(), Diagnostic> {
+fn refuse_member(catalog: &Catalog, object: &Object, kind: RelationKind) -> Result<(), Diagnostic> {
     let pipeline = catalog.objects().find(|o| {
         o.pipeline().is_some() && o.name.schema == object.name.schema && o.id != object.id
     });
@@ -660,7 +657,11 @@ fn find_kind<'a>(
             format!("\"{name}\" is not a {}", kind.name()),
         )
         .at(name.span())
-        .hint(format!("Use DROP {} to remove a {}.", o.kind_name().to_uppercase(), o.kind_name()))),
+        .hint(format!(
+            "Use DROP {} to remove a {}.",
+            o.kind_name().to_uppercase(),
+            o.kind_name()
+        ))),
         None => Ok(None),
     }
 }

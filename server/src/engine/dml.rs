@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use auspex_plan::catalog::Object;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
-use auspex_sql::{BoundChange, BoundConflict, Returning};
 use auspex_sql::statement::{Delete, Insert, Truncate, Update};
+use auspex_sql::{BoundChange, BoundConflict, Returning};
 use datafusion::physical_expr::PhysicalExpr;
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -55,9 +55,11 @@ pub(super) fn describe_delete(
 
 /// The object with this id in the session's catalog.
 fn object(session: &Session, id: u32) -> Result<Object, Diagnostic> {
-    session.catalog().get(id).cloned().ok_or_else(|| {
-        Diagnostic::error(SqlState::UNDEFINED_TABLE, "the relation was dropped")
-    })
+    session
+        .catalog()
+        .get(id)
+        .cloned()
+        .ok_or_else(|| Diagnostic::error(SqlState::UNDEFINED_TABLE, "the relation was dropped"))
 }
 
 /// `INSERT`.
@@ -272,11 +274,8 @@ pub(super) async fn truncate(
             .hint("Rows of a stream go by its retention; DROP it to remove them all."));
         }
         session.lock_table(object.id).await?;
-        let keys = session
-            .work
-            .overlay
-            .keys(&session.engine.store, object.id)
-            .map_err(errors::storage)?;
+        let keys =
+            session.work.overlay.keys(&session.engine.store, object.id).map_err(errors::storage)?;
         let overlay = Arc::make_mut(&mut session.work.overlay);
         for key in keys {
             overlay.change(object.id, key, None);

@@ -122,9 +122,7 @@ pub(crate) fn datafusion(error: DataFusionError) -> Diagnostic {
         DataFusionError::ResourcesExhausted(m) => Diagnostic::error(SqlState::OUT_OF_MEMORY, m),
         DataFusionError::Execution(m) => execution(&m),
         DataFusionError::Plan(m) => Diagnostic::error(SqlState::DATATYPE_MISMATCH, m),
-        other => {
-            Diagnostic::error(SqlState::INTERNAL_ERROR, other.strip_backtrace().to_string())
-        }
+        other => Diagnostic::error(SqlState::INTERNAL_ERROR, other.strip_backtrace().to_string()),
     }
 }
 

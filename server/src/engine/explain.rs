@@ -11,10 +11,10 @@ use futures::StreamExt;
 use super::Engine;
 use super::api::Outcome;
 use super::catalog::require;
+use super::query;
 use super::session::Session;
 use super::show::{text_rows, text_schema};
 use super::statement::{Arguments, Described};
-use super::query;
 
 const COLUMN: &str = "QUERY PLAN";
 
@@ -25,9 +25,7 @@ pub(super) fn describe(
     declared: &[Option<ColumnType>],
 ) -> Result<Described, Diagnostic> {
     let params = match &explain.target {
-        ExplainTarget::Statement(s) => {
-            super::statement::describe(session, s, declared)?.params
-        }
+        ExplainTarget::Statement(s) => super::statement::describe(session, s, declared)?.params,
         ExplainTarget::Object(_) => Vec::new(),
     };
     Ok(Described { params, columns: Some(text_schema(&[COLUMN])) })
@@ -57,34 +55,38 @@ pub(super) async fn explain(
                 _ => running(session, require(&catalog, &path, name)?)?,
             }
         }
-        ExplainTarget::Statement(statement) => match &statement.kind {
-            StatementKind::Query(q) => {
-                let (plan, relations) = query::bind(session, q, args)?;
-                if explain.analyze {
-                    analyze(session.reader(), session.engine.clone(), &plan, &relations).await?
-                } else {
-                    let optimized = session.engine.plans.optimized(&plan)?;
-                    let mut text = optimized.display_indent().to_string();
-                    if explain.verbose {
-                        let physical = session.engine.plans.physical(&plan).await?;
-                        text.push('\n');
-                        text.push_str(
-                            &DisplayableExecutionPlan::new(physical.as_ref()).indent(true).to_string(),
-                        );
+        ExplainTarget::Statement(statement) => {
+            match &statement.kind {
+                StatementKind::Query(q) => {
+                    let (plan, relations) = query::bind(session, q, args)?;
+                    if explain.analyze {
+                        analyze(session.reader(), session.engine.clone(), &plan, &relations).await?
+                    } else {
+                        let optimized = session.engine.plans.optimized(&plan)?;
+                        let mut text = optimized.display_indent().to_string();
+                        if explain.verbose {
+                            let physical = session.engine.plans.physical(&plan).await?;
+                            text.push('\n');
+                            text.push_str(
+                                &DisplayableExecutionPlan::new(physical.as_ref())
+                                    .indent(true)
+                                    .to_string(),
+                            );
+                        }
+                        text
                     }
-                    text
                 }
-            }
-            StatementKind::CreateStreamAs(create) if !explain.analyze => {
-                let bound = session.bind_continuous(&create.query, None)?;
-                session.engine.optimize(bound.query)?.plan.display_indent().to_string()
-            }
-            _ => {
-                return Err(Diagnostic::unsupported("this statement cannot be explained")
+                StatementKind::CreateStreamAs(create) if !explain.analyze => {
+                    let bound = session.bind_continuous(&create.query, None)?;
+                    session.engine.optimize(bound.query)?.plan.display_indent().to_string()
+                }
+                _ => {
+                    return Err(Diagnostic::unsupported("this statement cannot be explained")
                     .at(statement.span)
                     .hint("EXPLAIN takes a query, CREATE STREAM .. AS, STREAM name or PIPELINE name."));
+                }
             }
-        },
+        }
     };
     let rows = text.lines().map(|l| vec![Some(l.to_string())]).collect();
     Ok(text_rows(text_schema(&[COLUMN]), rows, "EXPLAIN"))

@@ -37,7 +37,6 @@ impl Hash for Constant {
 }
 
 impl ScalarUDFImpl for Constant {
-
     fn name(&self) -> &str {
         self.name
     }

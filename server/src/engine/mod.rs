@@ -88,7 +88,9 @@ impl Engine {
     /// last position. Must be called on a tokio runtime.
     pub fn open(options: EngineOptions) -> Result<Arc<Engine>, Diagnostic> {
         let store: SharedStore = match &options.data_dir {
-            Some(dir) => RocksStore::open(dir, &RocksOptions::default()).map_err(errors::storage)?,
+            Some(dir) => {
+                RocksStore::open(dir, &RocksOptions::default()).map_err(errors::storage)?
+            }
             None => Arc::new(MemStore::new()),
         };
         Self::with_store(store, options)

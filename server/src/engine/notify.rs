@@ -122,10 +122,9 @@ impl Queue {
         if full {
             match state.overflow.unwrap_or(Overflow::Gap) {
                 Overflow::Gap => {
-                    state.gaps.insert(
-                        channel.to_string(),
-                        Gap { from: offset, to: offset, dropped: 1 },
-                    );
+                    state
+                        .gaps
+                        .insert(channel.to_string(), Gap { from: offset, to: offset, dropped: 1 });
                     state.warned = true;
                     return;
                 }
@@ -210,8 +209,7 @@ fn drop_oldest_row(state: &mut QueueState) {
     });
     match widened {
         Some((n, previous)) => {
-            let wider =
-                Gap { from: previous.from, to: offset, dropped: previous.dropped + 1 };
+            let wider = Gap { from: previous.from, to: offset, dropped: previous.dropped + 1 };
             let message = gap_message(old.channel, wider);
             state.bytes = state.bytes + message.payload.len() - n.payload.len();
             *n = message;

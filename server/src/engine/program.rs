@@ -41,12 +41,8 @@ fn make_vpl(session: &mut Session, text: &str, schema: &str) -> Result<Made, Dia
     if let Some(error) = first_error(parsed.diagnostics) {
         return Err(error);
     }
-    let context = BindContext {
-        catalog: &catalog,
-        schema,
-        next_id: catalog.next_id(),
-        infer: None,
-    };
+    let context =
+        BindContext { catalog: &catalog, schema, next_id: catalog.next_id(), infer: None };
     let bound = auspex_vpl::bind::bind(&parsed.program, text, &context)
         .map_err(|all| first_error(all).expect("binding fails with an error"))?;
     for warning in bound.warnings {
@@ -62,9 +58,9 @@ fn make_vpl(session: &mut Session, text: &str, schema: &str) -> Result<Made, Dia
                 query.inputs.iter().copied().filter(|i| !new.contains(i)).collect();
             if let Some(definition) = &mut stream.definition {
                 definition.start = session.starts(&existing, false)?;
-                definition.start.extend(
-                    query.inputs.iter().filter(|i| new.contains(i)).map(|i| (*i, 0)),
-                );
+                definition
+                    .start
+                    .extend(query.inputs.iter().filter(|i| new.contains(i)).map(|i| (*i, 0)));
             }
             made.queries.push((item.id, query));
         }
@@ -90,10 +86,8 @@ pub(super) async fn create_pipeline(
     session.require_writable("CREATE PIPELINE")?;
     let name = create.name.value.clone();
     let catalog = session.ddl().await?.catalog.clone();
-    let existing = catalog
-        .objects()
-        .find(|o| o.pipeline().is_some() && o.name.name == name)
-        .map(|o| o.id);
+    let existing =
+        catalog.objects().find(|o| o.pipeline().is_some() && o.name.name == name).map(|o| o.id);
     match existing {
         Some(_) if create.if_not_exists => {
             session.notice(Diagnostic {
@@ -111,11 +105,8 @@ pub(super) async fn create_pipeline(
             .hint("Use CREATE OR REPLACE PIPELINE to put another program in its place."));
         }
         Some(id) => {
-            let members: BTreeSet<ObjectId> = catalog
-                .in_schema(&name)
-                .map(|o| o.id)
-                .chain([id])
-                .collect();
+            let members: BTreeSet<ObjectId> =
+                catalog.in_schema(&name).map(|o| o.id).chain([id]).collect();
             session.ddl().await?.drop(members)?;
         }
         None if catalog.schemas().contains(name.as_str()) => {
@@ -172,4 +163,3 @@ async fn run_sql(session: &mut Session, text: &str, schema: &str) -> Result<(), 
     }
     Ok(())
 }
-

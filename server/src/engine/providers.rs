@@ -364,9 +364,10 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let table =
-            datafusion::datasource::MemTable::try_new(self.schema(), vec![vec![self.batch.clone()]])?;
+        let table = datafusion::datasource::MemTable::try_new(
+            self.schema(),
+            vec![vec![self.batch.clone()]],
+        )?;
         table.scan(state, projection, filters, limit).await
     }
 }
-

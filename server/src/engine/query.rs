@@ -87,11 +87,7 @@ pub(super) fn fill_expr(expr: Expr, args: &Arguments<'_>) -> Result<Expr, Diagno
 /// `schema` with every column nullable.
 pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(
-        schema
-            .fields()
-            .iter()
-            .map(|f| f.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
+        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
     ))
 }
 

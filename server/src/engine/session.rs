@@ -8,9 +8,7 @@ use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use auspex_replication::LogEntry;
 use auspex_sql::Functions;
 use auspex_sql::statement::{Statement as SqlStatement, TransactionMode};
-use auspex_storage::{
-    Committed, Durability, SharedStore, Staged, Transaction as StoreTransaction,
-};
+use auspex_storage::{Committed, Durability, SharedStore, Staged, Transaction as StoreTransaction};
 use datafusion::common::ScalarValue;
 
 use super::api::{CancelToken, Notification, Outcome, Prepared, TransactionStatus};
@@ -180,8 +178,10 @@ impl Session {
     pub fn take_notices(&mut self) -> Vec<Diagnostic> {
         if self.queue.take_overflow_warning() {
             self.notices.push(
-                Diagnostic::warning("notifications were left out because they were not read in time")
-                    .hint("Each gap is announced in its channel as {\"_gap\": ..}."),
+                Diagnostic::warning(
+                    "notifications were left out because they were not read in time",
+                )
+                .hint("Each gap is announced in its channel as {\"_gap\": ..}."),
             );
         }
         std::mem::take(&mut self.notices)
@@ -232,8 +232,7 @@ impl Session {
             self.settings.get("listen_max_payload").and_then(|v| v.parse().ok()).unwrap_or(1 << 20);
         self.queue.configure(overflow, payload);
         let application = self.settings.get("application_name").unwrap_or_default();
-        let mut sessions =
-            self.engine.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.engine.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(info) = sessions.get_mut(&self.pid) {
             info.application = application;
         }
@@ -288,8 +287,7 @@ impl Session {
             let read_only = self.settings.is_on("default_transaction_read_only");
             self.set("transaction_read_only", Some(if read_only { "on" } else { "off" }), true)?;
         } else {
-            let mut warning =
-                Diagnostic::warning("there is already a transaction in progress");
+            let mut warning = Diagnostic::warning("there is already a transaction in progress");
             warning.state = SqlState::ACTIVE_SQL_TRANSACTION;
             self.notice(warning);
         }
@@ -416,7 +414,8 @@ impl Session {
                 describe_ddl(ddl, &mut transaction);
             }
             // Only rows may be lost by asynchronous commit; the catalog never is.
-            let synced = ddl.is_some() || self.settings.get("synchronous_commit").as_deref() != Some("off");
+            let synced =
+                ddl.is_some() || self.settings.get("synchronous_commit").as_deref() != Some("off");
             let durability = if synced { Durability::Synced } else { Durability::Buffered };
             let store = self.engine.store.clone();
             let committed = submit(store, staged, transaction, durability).await?;

@@ -28,7 +28,6 @@ enum Kind {
     DateStyle,
 }
 
-
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct SettingDef {
@@ -61,8 +60,7 @@ const fn setting(
 }
 
 /// Version that clients see. PostgreSQL 15 decides which catalogs they ask for.
-pub(crate) const SERVER_VERSION: &str =
-    concat!("15.0 (Auspex ", env!("CARGO_PKG_VERSION"), ")");
+pub(crate) const SERVER_VERSION: &str = concat!("15.0 (Auspex ", env!("CARGO_PKG_VERSION"), ")");
 
 /// All settings, ordered by name.
 pub(crate) static SETTINGS: &[SettingDef] = &[
@@ -70,43 +68,145 @@ pub(crate) static SETTINGS: &[SettingDef] = &[
     setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), false, "Text form of bytea."),
     setting("check_function_bodies", "on", Kind::Bool, false, "No effect."),
     setting("client_encoding", "UTF8", Kind::Encoding, true, "Always UTF8."),
-    setting("client_min_messages", "notice", Kind::Word(MESSAGE_LEVELS), false, "Lowest level of messages sent."),
+    setting(
+        "client_min_messages",
+        "notice",
+        Kind::Word(MESSAGE_LEVELS),
+        false,
+        "Lowest level of messages sent.",
+    ),
     setting("DateStyle", "ISO, MDY", Kind::DateStyle, true, "Always ISO."),
     setting("default_text_search_config", "pg_catalog.simple", Kind::Text, false, "No effect."),
-    setting("default_transaction_isolation", "read committed", Kind::Word(ISOLATION), false, "Accepted; every transaction reads committed rows."),
-    setting("default_transaction_read_only", "off", Kind::Bool, true, "Refuse writes in new transactions."),
+    setting(
+        "default_transaction_isolation",
+        "read committed",
+        Kind::Word(ISOLATION),
+        false,
+        "Accepted; every transaction reads committed rows.",
+    ),
+    setting(
+        "default_transaction_read_only",
+        "off",
+        Kind::Bool,
+        true,
+        "Refuse writes in new transactions.",
+    ),
     setting("escape_string_warning", "on", Kind::Bool, false, "No effect."),
-    setting("extra_float_digits", "1", Kind::Int(-15, 3), false, "Digits of floats beyond 15 or 6; above 0 the shortest exact form."),
-    setting("fetch_timeout", "0", Kind::Millis, false, "Longest wait of a FETCH from a subscription cursor for its first row; 0 waits for ever."),
-    setting("idle_in_transaction_session_timeout", "0", Kind::Millis, false, "Longest silence of a client within a transaction; 0 is no limit."),
-    setting("idle_session_timeout", "0", Kind::Millis, false, "Longest silence of a client outside transactions; 0 is no limit."),
+    setting(
+        "extra_float_digits",
+        "1",
+        Kind::Int(-15, 3),
+        false,
+        "Digits of floats beyond 15 or 6; above 0 the shortest exact form.",
+    ),
+    setting(
+        "fetch_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Longest wait of a FETCH from a subscription cursor for its first row; 0 waits for ever.",
+    ),
+    setting(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Longest silence of a client within a transaction; 0 is no limit.",
+    ),
+    setting(
+        "idle_session_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Longest silence of a client outside transactions; 0 is no limit.",
+    ),
     setting("in_hot_standby", "off", Kind::Fixed, true, "Whether this is a standby."),
     setting("integer_datetimes", "on", Kind::Fixed, true, "Times are 64-bit integers."),
-    setting("IntervalStyle", "postgres", Kind::Word(&["postgres"]), true, "Text form of intervals."),
+    setting(
+        "IntervalStyle",
+        "postgres",
+        Kind::Word(&["postgres"]),
+        true,
+        "Text form of intervals.",
+    ),
     setting("is_superuser", "on", Kind::Fixed, true, "Whether the user may do everything."),
     setting("jit", "off", Kind::Bool, false, "No effect."),
     setting("lc_collate", "C", Kind::Fixed, false, "Strings compare by code point."),
     setting("lc_ctype", "C.UTF-8", Kind::Fixed, false, "Character classes."),
     setting("lc_messages", "C", Kind::Text, false, "No effect."),
     setting("lc_monetary", "C", Kind::Text, false, "No effect."),
-    setting("listen_max_payload", "1048576", Kind::Int(64, 16_777_216), false, "Largest notification of a stream row in bytes; a larger one is replaced by its offset."),
-    setting("listen_overflow", "gap", Kind::Word(&["gap", "latest", "disconnect"]), false, "What happens to a listener that does not keep up."),
+    setting(
+        "listen_max_payload",
+        "1048576",
+        Kind::Int(64, 16_777_216),
+        false,
+        "Largest notification of a stream row in bytes; a larger one is replaced by its offset.",
+    ),
+    setting(
+        "listen_overflow",
+        "gap",
+        Kind::Word(&["gap", "latest", "disconnect"]),
+        false,
+        "What happens to a listener that does not keep up.",
+    ),
     setting("lock_timeout", "0", Kind::Millis, false, "Longest wait for a lock; 0 waits 10 s."),
     setting("max_identifier_length", "63", Kind::Fixed, false, "Longest name in bytes."),
     setting("max_index_keys", "32", Kind::Fixed, false, "Most columns of a key."),
     setting("plan_cache_mode", "auto", Kind::Text, false, "No effect."),
     setting("row_security", "on", Kind::Bool, false, "No effect."),
-    setting("search_path", "public", Kind::Text, false, "Schemas searched for unqualified names; the first one takes new objects."),
+    setting(
+        "search_path",
+        "public",
+        Kind::Text,
+        false,
+        "Schemas searched for unqualified names; the first one takes new objects.",
+    ),
     setting("server_encoding", "UTF8", Kind::Fixed, true, "Encoding of stored text."),
-    setting("server_version", SERVER_VERSION, Kind::Fixed, true, "Version of PostgreSQL whose protocol this is."),
+    setting(
+        "server_version",
+        SERVER_VERSION,
+        Kind::Fixed,
+        true,
+        "Version of PostgreSQL whose protocol this is.",
+    ),
     setting("server_version_num", "150000", Kind::Fixed, false, "The same as a number."),
     setting("session_authorization", "auspex", Kind::Fixed, true, "User of the session."),
-    setting("standard_conforming_strings", "on", Kind::Fixed, true, "Backslashes in strings are ordinary."),
-    setting("statement_timeout", "0", Kind::Millis, false, "Longest time of a statement; 0 is no limit."),
-    setting("synchronous_commit", "on", Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]), false, "off: acknowledge before the rows are synced."),
+    setting(
+        "standard_conforming_strings",
+        "on",
+        Kind::Fixed,
+        true,
+        "Backslashes in strings are ordinary.",
+    ),
+    setting(
+        "statement_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Longest time of a statement; 0 is no limit.",
+    ),
+    setting(
+        "synchronous_commit",
+        "on",
+        Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]),
+        false,
+        "off: acknowledge before the rows are synced.",
+    ),
     setting("TimeZone", "UTC", Kind::TimeZone, true, "Zone in which times are shown and read."),
-    setting("transaction_isolation", "read committed", Kind::Word(ISOLATION), false, "Accepted; every transaction reads committed rows."),
-    setting("transaction_read_only", "off", Kind::Bool, false, "Refuse writes in this transaction."),
+    setting(
+        "transaction_isolation",
+        "read committed",
+        Kind::Word(ISOLATION),
+        false,
+        "Accepted; every transaction reads committed rows.",
+    ),
+    setting(
+        "transaction_read_only",
+        "off",
+        Kind::Bool,
+        false,
+        "Refuse writes in this transaction.",
+    ),
     setting("work_mem", "4MB", Kind::Text, false, "No effect."),
 ];
 
@@ -236,10 +336,7 @@ impl Settings {
     pub(crate) fn take_changes(&mut self) -> Vec<(&'static str, String)> {
         let mut names = std::mem::take(&mut self.changed);
         names.dedup();
-        names
-            .into_iter()
-            .filter_map(|n| find(n).map(|d| (d.name, self.value(d))))
-            .collect()
+        names.into_iter().filter_map(|n| find(n).map(|d| (d.name, self.value(d)))).collect()
     }
 
     /// A duration setting in milliseconds, `None` when it is 0.
@@ -353,8 +450,7 @@ fn time_zone(word: &str) -> Option<String> {
     if word.eq_ignore_ascii_case("default") || word.eq_ignore_ascii_case("local") {
         return Some("UTC".into());
     }
-    if let Some(zone) =
-        chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(word))
+    if let Some(zone) = chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(word))
     {
         return Some(zone.name().to_string());
     }
@@ -436,7 +532,9 @@ mod tests {
             assert_eq!(s.set(name, Some(value)).expect_err(name).state.0, state, "{name}");
         }
         assert!(
-            s.set("statement_timeot", Some("1")).expect_err("unknown").hint
+            s.set("statement_timeot", Some("1"))
+                .expect_err("unknown")
+                .hint
                 .is_some_and(|h| h.contains("statement_timeout"))
         );
     }

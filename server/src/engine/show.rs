@@ -23,7 +23,11 @@ const MAX_PAYLOAD: usize = 7999;
 const MAX_CHANNEL: usize = 63;
 
 /// A result of text columns that exists already.
-pub(super) fn text_rows(schema: SchemaRef, rows: Vec<Vec<Option<String>>>, tag: &'static str) -> Outcome {
+pub(super) fn text_rows(
+    schema: SchemaRef,
+    rows: Vec<Vec<Option<String>>>,
+    tag: &'static str,
+) -> Outcome {
     let columns = (0..schema.fields().len())
         .map(|c| -> ArrayRef {
             Arc::new(rows.iter().map(|r| r[c].as_deref()).collect::<StringViewArray>())
@@ -160,14 +164,13 @@ fn stream_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>>
     };
     let retention = match (stream.retention.age_us, stream.retention.bytes) {
         (None, None) => "forever".to_string(),
-        (age, bytes) => [
-            age.map(|us| format!("{} s", us / 1_000_000)),
-            bytes.map(|b| format!("{b} bytes")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(", "),
+        (age, bytes) => {
+            [age.map(|us| format!("{} s", us / 1_000_000)), bytes.map(|b| format!("{b} bytes"))]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
     };
     Some(
         [

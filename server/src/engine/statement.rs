@@ -151,7 +151,9 @@ pub(super) async fn execute(
     }
     let outcome = match planned.statement.0.as_ref() {
         Body::Vpl { text, .. } => program::run_vpl(session, text).await.map(Outcome::Done)?,
-        Body::Sql(sql) => run(session, sql, &Arguments { types: &planned.params, values: &params }).await?,
+        Body::Sql(sql) => {
+            run(session, sql, &Arguments { types: &planned.params, values: &params }).await?
+        }
     };
     if let (Outcome::Rows { schema, .. }, Some(described)) = (&outcome, &planned.columns)
         && !same_shape(schema, described)
@@ -386,10 +388,7 @@ impl Session {
         self.settings_changed();
     }
 
-    fn discard(
-        &mut self,
-        what: auspex_sql::statement::Discard,
-    ) -> Result<String, Diagnostic> {
+    fn discard(&mut self, what: auspex_sql::statement::Discard) -> Result<String, Diagnostic> {
         use auspex_sql::statement::Discard;
         match what {
             Discard::All => {

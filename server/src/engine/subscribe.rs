@@ -11,8 +11,8 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use auspex_plan::catalog::ObjectId;
 use auspex_exec::{Graph, Watermark};
+use auspex_plan::catalog::ObjectId;
 use auspex_plan::relation::{OFFSET_COLUMN, TIME_COLUMN};
 use auspex_plan::types::UTC;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
@@ -249,7 +249,12 @@ impl Subscription {
     }
 
     /// A row without columns of the stream: progress or gap.
-    fn control_row(&self, op: &str, offset: i64, time: Option<i64>) -> Result<RecordBatch, Diagnostic> {
+    fn control_row(
+        &self,
+        op: &str,
+        offset: i64,
+        time: Option<i64>,
+    ) -> Result<RecordBatch, Diagnostic> {
         let time = TimestampMicrosecondArray::from(vec![time]).with_timezone(UTC);
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![offset])),

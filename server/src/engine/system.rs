@@ -57,11 +57,7 @@ pub(crate) static VIEWS: &[SystemView] = &[
         description: "Streams with their sizes, offsets, and the state of the queries that fill them.",
         rows: streams,
     },
-    SystemView {
-        name: "tables",
-        description: "Tables.",
-        rows: tables,
-    },
+    SystemView { name: "tables", description: "Tables.", rows: tables },
     SystemView { name: "views", description: "These views.", rows: views },
 ];
 
@@ -159,7 +155,10 @@ fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
         ("oldest_offset", int(&rows, |r| r.head.map(|h| h.oldest))),
         ("next_offset", int(&rows, |r| r.head.map(|h| h.next))),
         ("watermark", time(&rows, watermark)),
-        ("language", text(&rows, |r| definition(r).map(|d| format!("{:?}", d.language).to_lowercase()))),
+        (
+            "language",
+            text(&rows, |r| definition(r).map(|d| format!("{:?}", d.language).to_lowercase())),
+        ),
         ("definition", text(&rows, |r| definition(r).map(|d| d.text))),
         ("created", time(&rows, |r| Some(r.object.created_us))),
     ])
@@ -175,8 +174,7 @@ fn tables(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
             "primary_key",
             text(&rows, |o| {
                 let keys = &o.table()?.primary_key;
-                let names: Vec<&str> =
-                    keys.iter().map(|i| o.columns()[*i].name.as_str()).collect();
+                let names: Vec<&str> = keys.iter().map(|i| o.columns()[*i].name.as_str()).collect();
                 Some(names.join(", "))
             }),
         ),

@@ -108,9 +108,8 @@ fn duration_us(text: &str) -> Option<i64> {
     let config = arrow::compute::kernels::cast_utils::IntervalParseConfig::new(
         arrow::compute::kernels::cast_utils::IntervalUnit::Second,
     );
-    let v =
-        arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config(text, config)
-            .ok()?;
+    let v = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano_config(text, config)
+        .ok()?;
     let days = i64::from(v.months) * 30 + i64::from(v.days);
     let us = days.checked_mul(86_400_000_000)?.checked_add(v.nanoseconds / 1000)?;
     (us > 0).then_some(us)

@@ -66,8 +66,7 @@ impl CopyIn {
     fn accept(&mut self, batches: Vec<RecordBatch>) -> Result<(), Diagnostic> {
         for batch in batches {
             let first = self.rows + 1;
-            let complete =
-                self.rules.complete(&self.engine, &self.targets, &batch, Some(first))?;
+            let complete = self.rules.complete(&self.engine, &self.targets, &batch, Some(first))?;
             self.rows += complete.num_rows() as u64;
             self.pending_rows += complete.num_rows();
             self.pending.push(complete);
@@ -81,9 +80,9 @@ impl CopyIn {
     /// Hands the pending rows to the staging thread.
     fn stage(&mut self) -> Result<(), Diagnostic> {
         let rows = self.take_pending()?;
-        let stager = self.stager.get_or_insert_with(|| {
-            Stager::start(self.engine.store.clone(), self.object.clone())
-        });
+        let stager = self
+            .stager
+            .get_or_insert_with(|| Stager::start(self.engine.store.clone(), self.object.clone()));
         stager.send(rows)
     }
 
@@ -92,9 +91,7 @@ impl CopyIn {
         let batches = std::mem::take(&mut self.pending);
         match <[RecordBatch; 1]>::try_from(batches) {
             Ok([only]) => Ok(only),
-            Err(batches) => {
-                concat_batches(&self.rules.schema(), &batches).map_err(errors::arrow)
-            }
+            Err(batches) => concat_batches(&self.rules.schema(), &batches).map_err(errors::arrow),
         }
     }
 }
@@ -175,10 +172,7 @@ pub(in crate::engine) async fn copy_in(
     }
     let schema = rules.schema();
     let given: SchemaRef = Arc::new(Schema::new(
-        targets
-            .iter()
-            .map(|t| schema.field(*t).clone().with_nullable(true))
-            .collect::<Vec<_>>(),
+        targets.iter().map(|t| schema.field(*t).clone().with_nullable(true)).collect::<Vec<_>>(),
     ));
     let options = copy_options(options, Direction::From)?;
     let decoder = Decoder::new(&options, &given, DECODE_ROWS, session.zone())
@@ -300,9 +294,10 @@ pub(in crate::engine) async fn finish_copy(
                 let rows = copy.take_pending()?;
                 stager.send(rows)?;
             }
-            let staged = tokio::task::spawn_blocking(move || stager.finish())
-                .await
-                .map_err(|_| Diagnostic::error(SqlState::INTERNAL_ERROR, "storing the rows failed"))??;
+            let staged =
+                tokio::task::spawn_blocking(move || stager.finish()).await.map_err(|_| {
+                    Diagnostic::error(SqlState::INTERNAL_ERROR, "storing the rows failed")
+                })??;
             session.work.staged.extend(staged);
         }
     }

@@ -21,11 +21,9 @@ use super::table::codec;
 /// An append of complete rows to a source stream.
 pub(super) fn append(object: &Object, rows: RecordBatch) -> Append {
     let time = match object.stream().map(|s| &s.event_time) {
-        Some(EventTime::Column { column, .. }) => {
-            rows.column_by_name(column).map(|c| {
-                Run::Each(c.as_primitive::<TimestampMicrosecondType>().values().clone())
-            })
-        }
+        Some(EventTime::Column { column, .. }) => rows
+            .column_by_name(column)
+            .map(|c| Run::Each(c.as_primitive::<TimestampMicrosecondType>().values().clone())),
         _ => None,
     };
     Append { stream: object.id, rows, time, derived: None, at_offset: None }
@@ -38,7 +36,9 @@ pub(super) enum OnConflict<'a> {
     /// Keep the old row.
     Nothing,
     /// Compute another row from the old and the new one; `None` keeps the old row.
-    Update(&'a (dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic> + Sync)),
+    Update(
+        &'a (dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic> + Sync),
+    ),
 }
 
 /// Puts complete rows into a table's part of the transaction. Returns the rows written, in order.
@@ -57,8 +57,7 @@ pub(super) async fn insert_rows(
     session.lock_table(object.id).await?;
     let store = session.engine.store.clone();
     let overlay = Arc::make_mut(&mut session.work.overlay);
-    let key_columns: Vec<_> =
-        table.primary_key.iter().map(|i| rows.column(*i).clone()).collect();
+    let key_columns: Vec<_> = table.primary_key.iter().map(|i| rows.column(*i).clone()).collect();
     let schema = object.schema();
     let mut written = Vec::new();
     let mut touched = std::collections::BTreeSet::new();
@@ -123,18 +122,11 @@ pub(super) fn duplicate_key(object: &Object, row: &RecordBatch) -> Diagnostic {
         .flat_map(|t| &t.primary_key)
         .map(|i| object.columns()[*i].name.as_str())
         .collect();
-    let values: Vec<String> = object
-        .table()
-        .into_iter()
-        .flat_map(|t| &t.primary_key)
-        .map(|i| display(row, *i))
-        .collect();
+    let values: Vec<String> =
+        object.table().into_iter().flat_map(|t| &t.primary_key).map(|i| display(row, *i)).collect();
     Diagnostic::error(
         SqlState::UNIQUE_VIOLATION,
-        format!(
-            "duplicate key value violates unique constraint \"{}_pkey\"",
-            object.name.name
-        ),
+        format!("duplicate key value violates unique constraint \"{}_pkey\"", object.name.name),
     )
     .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
 }
@@ -173,4 +165,3 @@ pub(super) fn writable(object: &Object) -> Result<(), Diagnostic> {
         None => Ok(()),
     }
 }
-

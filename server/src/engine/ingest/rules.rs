@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+};
 use arrow::datatypes::{Schema, SchemaRef};
 use auspex_plan::catalog::{Object, ObjectId};
 use auspex_plan::{ColumnType, Diagnostic, EventTime, SqlState};
@@ -172,8 +174,7 @@ impl RowRules {
                     .map(|f| f.as_ref().clone().with_nullable(true))
                     .collect::<Vec<_>>(),
             ));
-            let batch =
-                RecordBatch::try_new(relaxed, columns.clone()).map_err(errors::arrow)?;
+            let batch = RecordBatch::try_new(relaxed, columns.clone()).map_err(errors::arrow)?;
             for (at, expr) in &self.generated {
                 let value = expr.evaluate(&batch).map_err(errors::datafusion)?;
                 columns[*at] = value.into_array(rows).map_err(errors::datafusion)?;
@@ -182,8 +183,7 @@ impl RowRules {
                 }
             }
         }
-        let batch =
-            RecordBatch::try_new(self.schema.clone(), columns).map_err(errors::arrow)?;
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(errors::arrow)?;
         for (name, check) in &self.checks {
             let value = check.evaluate(&batch).map_err(errors::datafusion)?;
             let holds = value.into_array(rows).map_err(errors::datafusion)?;
@@ -254,9 +254,9 @@ impl RowRules {
         first_row: Option<u64>,
     ) -> Result<(), Diagnostic> {
         let texts = column.as_string_view();
-        let long = texts
-            .iter()
-            .position(|t| t.is_some_and(|t| t.len() > limit as usize && t.chars().count() > limit as usize));
+        let long = texts.iter().position(|t| {
+            t.is_some_and(|t| t.len() > limit as usize && t.chars().count() > limit as usize)
+        });
         match long {
             None => Ok(()),
             Some(row) => Err(located(

@@ -247,10 +247,9 @@ impl<'a> Reader<'a> {
             DataType::Boolean => 1,
             DataType::Int16 => 2,
             DataType::Int32 | DataType::Date32 | DataType::Float32 => 4,
-            DataType::Int64
-            | DataType::Float64
-            | DataType::Time64(_)
-            | DataType::Timestamp(..) => 8,
+            DataType::Int64 | DataType::Float64 | DataType::Time64(_) | DataType::Timestamp(..) => {
+                8
+            }
             DataType::Decimal128(..) | DataType::Interval(_) => 16,
             DataType::FixedSizeBinary(n) => *n as usize,
             DataType::Utf8View | DataType::Binary => self.length()?,
@@ -306,18 +305,16 @@ fn build(data_type: &DataType, cells: &[Cell<'_>]) -> Result<ArrayRef, Diagnosti
         ),
         DataType::Float32 => Arc::new(primitive::<Float32Type, 4>(cells, f32::from_le_bytes)?),
         DataType::Float64 => Arc::new(primitive::<Float64Type, 8>(cells, f64::from_le_bytes)?),
-        DataType::Interval(_) => {
-            Arc::new(primitive::<IntervalMonthDayNanoType, 16>(cells, |b| {
-                let part = |r: std::ops::Range<usize>| -> [u8; 4] {
-                    b[r].try_into().expect("four bytes of sixteen")
-                };
-                arrow::datatypes::IntervalMonthDayNano::new(
-                    i32::from_le_bytes(part(0..4)),
-                    i32::from_le_bytes(part(4..8)),
-                    i64::from_le_bytes(b[8..].try_into().expect("eight bytes of sixteen")),
-                )
-            })?)
-        }
+        DataType::Interval(_) => Arc::new(primitive::<IntervalMonthDayNanoType, 16>(cells, |b| {
+            let part = |r: std::ops::Range<usize>| -> [u8; 4] {
+                b[r].try_into().expect("four bytes of sixteen")
+            };
+            arrow::datatypes::IntervalMonthDayNano::new(
+                i32::from_le_bytes(part(0..4)),
+                i32::from_le_bytes(part(4..8)),
+                i64::from_le_bytes(b[8..].try_into().expect("eight bytes of sixteen")),
+            )
+        })?),
         DataType::Utf8View => {
             let mut texts = Vec::with_capacity(cells.len());
             for cell in cells {
@@ -435,7 +432,14 @@ mod tests {
     fn byte_order_of_keys_is_value_order() {
         let ints: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -5, -1, 0, 1, 7, i64::MAX]));
         let doubles: ArrayRef = Arc::new(Float64Array::from(vec![
-            f64::NEG_INFINITY, -1.5, -1e-300, 0.0, 1e-300, 2.0, f64::INFINITY, f64::NAN,
+            f64::NEG_INFINITY,
+            -1.5,
+            -1e-300,
+            0.0,
+            1e-300,
+            2.0,
+            f64::INFINITY,
+            f64::NAN,
         ]));
         let texts: ArrayRef =
             Arc::new(StringViewArray::from(vec!["", "\0", "\0a", "a", "a\0", "ab", "b", "é"]));
@@ -469,14 +473,18 @@ mod tests {
             ColumnType::Array(Box::new(ColumnType::Text)),
             ColumnType::Map(Box::new(ColumnType::Text), Box::new(ColumnType::BigInt)),
         ];
-        let columns: Vec<Column> =
-            types.iter().enumerate().map(|(i, t)| Column::new(format!("c{i}"), t.clone())).collect();
+        let columns: Vec<Column> = types
+            .iter()
+            .enumerate()
+            .map(|(i, t)| Column::new(format!("c{i}"), t.clone()))
+            .collect();
         let schema = arrow_schema(&columns);
         let arrays: Vec<ArrayRef> =
             schema.fields().iter().map(|f| new_null_array(f.data_type(), 2)).collect();
         let nulls = RecordBatch::try_new(schema.clone(), arrays).expect("matching");
         let text = r#"{"c0":true,"c1":-4,"c2":1.5,"c3":"12.34","c4":"é","c7":"2013-01-01T05:00:00Z","c9":["a",null,""],"c10":{"k":1,"l":null}}"#;
-        let mut decoder = arrow::json::ReaderBuilder::new(schema.clone()).build_decoder().expect("schema");
+        let mut decoder =
+            arrow::json::ReaderBuilder::new(schema.clone()).build_decoder().expect("schema");
         decoder.decode(text.as_bytes()).expect("json");
         let full = decoder.flush().expect("json").expect("one row");
         for batch in [nulls, full] {

@@ -54,8 +54,10 @@ impl Overlay {
         store: &SharedStore,
         table: ObjectId,
     ) -> Result<BTreeSet<Vec<u8>>, StorageError> {
-        let mut keys: BTreeSet<Vec<u8>> =
-            store.table_scan(table)?.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+        let mut keys: BTreeSet<Vec<u8>> = store
+            .table_scan(table)?
+            .map(|row| row.map(|(key, _)| key))
+            .collect::<Result<_, _>>()?;
         for (key, value) in self.tables.get(&table).into_iter().flatten() {
             match value {
                 Some(_) => keys.insert(key.clone()),
