@@ -57,11 +57,11 @@ echo "What went wrong (stream trouble, which reads three other streams):"
 sql -c "SELECT what, count(*) AS flights FROM trouble GROUP BY what ORDER BY flights DESC"
 
 echo "The longest delays (stream very_late):"
-sql -c "SELECT ts AT TIME ZONE 'America/New_York' AS scheduled, flight, route, arr_delay / 60 || ' h ' || arr_delay % 60 || ' min' AS late
+sql -c "SELECT ts AS scheduled, flight, route, arr_delay / 60 || ' h ' || arr_delay % 60 || ' min' AS late
         FROM very_late ORDER BY arr_delay DESC LIMIT 5"
 
 echo "The worst days for cancellations (stream cancelled):"
-sql -c "SELECT (ts AT TIME ZONE 'America/New_York')::date AS day, count(*) AS cancelled
+sql -c "SELECT (ts - INTERVAL '5 hours')::date AS new_york_day, count(*) AS cancelled
         FROM cancelled GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3"
 
 echo "The first long flights that were cancelled (stream first_long_cancelled):"

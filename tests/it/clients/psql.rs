@@ -143,8 +143,9 @@ fn subscribe_streams_rows_while_they_come() {
     let server = Server::start().expect("the server starts");
     run(&server, "CREATE STREAM s (a int)");
     run(&server, "INSERT INTO s VALUES (1), (2)");
-    let mut child = Command::new("psql")
-        .args(["-X", "-q", "-A", "-t", "-c"])
+    // psql fills a buffer before it writes to a pipe; `stdbuf` makes it write line by line.
+    let mut child = Command::new("stdbuf")
+        .args(["-oL", "psql", "-X", "-q", "-A", "-t", "-c"])
         .arg("COPY (SUBSCRIBE TO s FROM BEGINNING WITH (METADATA = false)) TO STDOUT")
         .envs(server.libpq_environment())
         .stdout(Stdio::piped())

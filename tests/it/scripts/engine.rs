@@ -38,7 +38,7 @@ impl Home {
             Home::Memory(store) => Ok(Arc::clone(store)),
             Home::Disk(folder) => {
                 let store: SharedStore =
-                    RocksStore::open(folder, RocksOptions::default()).map_err(|e| e.to_string())?;
+                    RocksStore::open(folder, &RocksOptions::default()).map_err(|e| e.to_string())?;
                 Ok(store)
             }
         }
@@ -100,7 +100,7 @@ impl Life {
     pub(crate) fn stop(self, home: &Home) -> Result<(), String> {
         // A store in memory that is closed would stay closed.
         if let Home::Disk(_) = home {
-            let shutdown = async { self.engine.shutdown() };
+            let shutdown = self.engine.shutdown();
             self.runtime.block_on(shutdown).map_err(|e| text(&e))?;
         }
         self.crash(home)
