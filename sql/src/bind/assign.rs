@@ -1,7 +1,7 @@
 //! Assignment casts: which values a column takes from an `INSERT` or `UPDATE`, as PostgreSQL's
 //! casts in assignment context.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use auspex_plan::catalog::Column;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use datafusion::common::ScalarValue;
@@ -9,11 +9,14 @@ use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 
 use super::Result;
 
-/// `expr`, whose type is `source`, as a value of `column`.
-pub(crate) fn assign(expr: Expr, source: &DataType, column: &Column) -> Result<Expr> {
+/// `expr`, whose type is that of the field `source`, as a value of `column`. The field tells
+/// `jsonb` from `text`, which share an Arrow type.
+pub(crate) fn assign(expr: Expr, source: &Field, column: &Column) -> Result<Expr> {
+    let source_field = source;
+    let source = source_field.data_type();
     let target = &column.column_type;
     let unknown = is_unknown(&expr);
-    let from = ColumnType::from_arrow(source);
+    let from = ColumnType::from_field(source_field);
     let fits =
         unknown || source.is_null() || from.as_ref().is_some_and(|from| allowed(from, target));
     if !fits {
@@ -40,7 +43,7 @@ pub(crate) fn cast(expr: Expr, source: &DataType, target: &ColumnType) -> Expr {
     }
     let field = match target {
         ColumnType::Jsonb => target.field("", true),
-        _ => arrow::datatypes::Field::new("", arrow, true),
+        _ => Field::new("", arrow, true),
     };
     Expr::Cast(Cast { expr: Box::new(expr), field: field.into() })
 }

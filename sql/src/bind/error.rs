@@ -195,8 +195,8 @@ fn message(text: &str) -> Translated {
         )
     } else if text.contains("non-boolean") || text.contains("Boolean") && text.contains("filter") {
         Diagnostic::error(SqlState::DATATYPE_MISMATCH, "argument of WHERE must be type boolean")
-    } else if text.starts_with("This feature is not implemented: ") {
-        Diagnostic::unsupported(first_line(&text["This feature is not implemented: ".len()..]))
+    } else if let Some(what) = text.strip_prefix("This feature is not implemented: ") {
+        Diagnostic::unsupported(first_line(what))
     } else if text.contains("Unsupported") || text.contains("not supported") {
         Diagnostic::unsupported(first_line(text))
     } else if text.contains("Cannot cast") || text.contains("Unsupported CAST") {

@@ -23,6 +23,8 @@ mod query;
 mod resolve;
 mod returning;
 mod rules;
+mod values;
+mod wildcard;
 
 #[cfg(test)]
 mod tests;

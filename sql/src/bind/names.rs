@@ -1,6 +1,11 @@
 //! Names of output columns, as PostgreSQL's `FigureColname` chooses them.
 
-use sqlparser::ast::{self, DataType, Expr, SelectItem, SetExpr, Value};
+use std::collections::BTreeSet;
+
+use sqlparser::ast::{self, DataType, Expr, Query, Select, SelectItem, SetExpr, Value};
+use sqlparser::tokenizer::Span as AstSpan;
+
+use super::resolve::quoted;
 
 /// Separates a name from what makes it unique: PostgreSQL lets output names repeat, DataFusion
 /// does not. No name can hold it, as the tokenizer refuses the character.
@@ -121,4 +126,62 @@ fn type_name(data_type: &DataType) -> String {
         Err(_) => return data_type.to_string().to_ascii_lowercase(),
     };
     name.to_string()
+}
+
+/// Gives each item of the select list the name PostgreSQL would give it, unique by [`MARK`].
+pub(crate) fn name_items(select: &mut Select) {
+    let wildcard = select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let mut used = BTreeSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let (expr, name, plain) = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                (expr.clone(), figure(expr), plain)
+            }
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), fold(alias), false),
+            _ => continue,
+        };
+        let fresh = used.insert(name.clone());
+        let unnamed = matches!(item, SelectItem::UnnamedExpr(_));
+        if fresh && (!unnamed || (plain && !wildcard)) {
+            continue;
+        }
+        let unique = if fresh && !(plain && wildcard) { name } else { format!("{name}{MARK}{i}") };
+        *item = SelectItem::ExprWithAlias { expr, alias: quoted(&unique, AstSpan::empty()) };
+    }
+}
+
+/// `SELECT DISTINCT f(x) .. ORDER BY f(x)` orders by the output column: under the name that the
+/// column gets, DataFusion would not know it again.
+pub(crate) fn order_by_position(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), .. }) = &mut query.order_by
+    else {
+        return;
+    };
+    let mut items = Vec::with_capacity(select.projection.len());
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                items.push(expr.to_string());
+            }
+            // Behind a `*` the positions are not known.
+            _ => return,
+        }
+    }
+    for by in order {
+        if matches!(by.expr, Expr::Identifier(_) | Expr::Value(_)) {
+            continue;
+        }
+        let wanted = by.expr.to_string();
+        if let Some(i) = items.iter().position(|item| *item == wanted) {
+            by.expr = Expr::Value(Value::Number((i + 1).to_string(), false).with_empty_span());
+        }
+    }
 }

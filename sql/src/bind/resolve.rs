@@ -13,9 +13,8 @@ use auspex_plan::diagnostic::did_you_mean;
 use auspex_plan::relation::SYSTEM_COLUMNS;
 use auspex_plan::{ColumnType, Diagnostic, Span, SqlState};
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName,
-    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned,
-    TableAlias, TableAliasColumnDef, TableFactor, Value, VisitorMut,
+    self, BinaryOperator, Expr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select,
+    SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitorMut,
 };
 use sqlparser::tokenizer::Span as AstSpan;
 
@@ -110,11 +109,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn at(&self, span: AstSpan) -> Option<Span> {
+    pub(super) fn at(&self, span: AstSpan) -> Option<Span> {
         self.source.span(span)
     }
 
-    fn is_cte(&self, name: &ObjectName) -> bool {
+    pub(super) fn is_cte(&self, name: &ObjectName) -> bool {
         let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return false };
         self.known.contains(&names::fold(ident)) || self.cte(name).is_some()
     }
@@ -153,7 +152,7 @@ impl<'a> Resolver<'a> {
         Ok(ctes)
     }
 
-    fn refuse(&self, what: impl Into<String>, span: AstSpan) -> Diagnostic {
+    pub(super) fn refuse(&self, what: impl Into<String>, span: AstSpan) -> Diagnostic {
         Diagnostic::unsupported(what).at_opt(self.at(span))
     }
 
@@ -171,7 +170,7 @@ impl<'a> Resolver<'a> {
             None => Frame { ctes: Vec::new(), visible: 0, recursive: false },
         };
         self.frames.push(frame);
-        order_by_position(query);
+        names::order_by_position(query);
         if let Some(lock) = query.locks.first() {
             return Err(self
                 .refuse("FOR UPDATE and FOR SHARE are not supported", query.span())
@@ -234,123 +233,7 @@ impl<'a> Resolver<'a> {
         if self.found.system_columns {
             self.expand_wildcards(select)?;
         }
-        name_items(select);
-        Ok(())
-    }
-
-    /// Replaces `*` by the columns it shows, where a stream's system columns would show too.
-    fn expand_wildcards(&self, select: &mut Select) -> Result<()> {
-        let has_wildcard = select.projection.iter().any(|item| {
-            matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
-        });
-        if !has_wildcard {
-            return Ok(());
-        }
-        let mut factors = Vec::new();
-        let mut merges = false;
-        for from in &select.from {
-            self.shown_columns(from, &mut factors, &mut merges)?;
-        }
-        if factors.iter().all(|f| f.columns.is_none()) {
-            return Ok(());
-        }
-        let mut items = Vec::with_capacity(select.projection.len());
-        for item in std::mem::take(&mut select.projection) {
-            match &item {
-                SelectItem::Wildcard(options) => {
-                    let span = options.wildcard_token.0.span;
-                    if merges || factors.iter().any(|f| f.name.is_none()) {
-                        return Err(self
-                            .refuse("* together with a system column is not supported here", span)
-                            .hint("List the columns."));
-                    }
-                    factors.iter().for_each(|f| f.push_items(&mut items));
-                }
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::ObjectName(name),
-                    _,
-                ) => {
-                    let wanted = name.0.last().and_then(|p| p.as_ident()).map(names::fold);
-                    match factors.iter().find(|f| f.name.is_some() && f.name == wanted) {
-                        Some(factor) if factor.columns.is_some() => factor.push_items(&mut items),
-                        _ => items.push(item),
-                    }
-                }
-                _ => items.push(item),
-            }
-        }
-        select.projection = items;
-        Ok(())
-    }
-
-    fn shown_columns(
-        &self,
-        from: &ast::TableWithJoins,
-        factors: &mut Vec<Factor>,
-        merges: &mut bool,
-    ) -> Result<()> {
-        self.shown_of_factor(&from.relation, factors, merges)?;
-        for join in &from.joins {
-            use JoinOperator as J;
-            if let J::Join(c)
-            | J::Inner(c)
-            | J::Left(c)
-            | J::LeftOuter(c)
-            | J::Right(c)
-            | J::RightOuter(c)
-            | J::FullOuter(c) = &join.join_operator
-            {
-                *merges |= matches!(c, JoinConstraint::Using(_) | JoinConstraint::Natural);
-            }
-            self.shown_of_factor(&join.relation, factors, merges)?;
-        }
-        Ok(())
-    }
-
-    fn shown_of_factor(
-        &self,
-        factor: &TableFactor,
-        factors: &mut Vec<Factor>,
-        merges: &mut bool,
-    ) -> Result<()> {
-        let alias_of = |alias: &Option<TableAlias>| alias.as_ref().map(|a| names::fold(&a.name));
-        let shown = match factor {
-            TableFactor::Table { name, alias, args: None, .. } => {
-                let own = name.0.last().and_then(|p| p.as_ident()).map(names::fold);
-                let columns = if self.is_cte(name) {
-                    None
-                } else {
-                    match self.relation(name)? {
-                        Relation::Object(object) if object.stream().is_some() => {
-                            if alias.as_ref().is_some_and(|a| !a.columns.is_empty()) {
-                                return Err(self
-                                    .refuse(
-                                        "column aliases together with a system column are not supported",
-                                        name.span(),
-                                    )
-                                    .hint("Rename the columns in the select list."));
-                            }
-                            Some(object.columns().iter().map(|c| c.name.clone()).collect())
-                        }
-                        _ => None,
-                    }
-                };
-                Factor { name: alias_of(alias).or(own), columns }
-            }
-            TableFactor::NestedJoin { table_with_joins, alias: None } => {
-                return self.shown_columns(table_with_joins, factors, merges);
-            }
-            TableFactor::Table { alias, .. }
-            | TableFactor::Derived { alias, .. }
-            | TableFactor::TableFunction { alias, .. }
-            | TableFactor::Function { alias, .. }
-            | TableFactor::UNNEST { alias, .. }
-            | TableFactor::NestedJoin { alias, .. } => {
-                Factor { name: alias_of(alias), columns: None }
-            }
-            _ => Factor { name: None, columns: None },
-        };
-        factors.push(shown);
+        names::name_items(select);
         Ok(())
     }
 
@@ -636,91 +519,6 @@ impl<'a> Resolver<'a> {
 const SPECIAL: [&str; 8] =
     ["make_array", "struct", "named_struct", "make_map", "map", "grouping", "unnest", "row"];
 
-/// A relation of FROM: its name, and the columns `*` shows when they are not all it has.
-struct Factor {
-    name: Option<String>,
-    columns: Option<Vec<String>>,
-}
-
-impl Factor {
-    fn push_items(&self, items: &mut Vec<SelectItem>) {
-        let Some(name) = &self.name else { return };
-        let qualifier = quoted(name, AstSpan::empty());
-        match &self.columns {
-            Some(columns) => items.extend(columns.iter().map(|column| {
-                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![
-                    qualifier.clone(),
-                    quoted(column, AstSpan::empty()),
-                ]))
-            })),
-            None => items.push(SelectItem::QualifiedWildcard(
-                SelectItemQualifiedWildcardKind::ObjectName(ObjectName(vec![
-                    ObjectNamePart::Identifier(qualifier),
-                ])),
-                ast::WildcardAdditionalOptions::default(),
-            )),
-        }
-    }
-}
-
-/// Gives each item of the select list the name PostgreSQL would give it, unique by [`MARK`].
-fn name_items(select: &mut Select) {
-    let wildcard = select
-        .projection
-        .iter()
-        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
-    let mut used = BTreeSet::new();
-    for (i, item) in select.projection.iter_mut().enumerate() {
-        let (expr, name, plain) = match item {
-            SelectItem::UnnamedExpr(expr) => {
-                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-                (expr.clone(), names::figure(expr), plain)
-            }
-            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), names::fold(alias), false),
-            _ => continue,
-        };
-        let fresh = used.insert(name.clone());
-        let unnamed = matches!(item, SelectItem::UnnamedExpr(_));
-        if fresh && (!unnamed || (plain && !wildcard)) {
-            continue;
-        }
-        let unique = if fresh && !(plain && wildcard) { name } else { format!("{name}{MARK}{i}") };
-        *item = SelectItem::ExprWithAlias { expr, alias: quoted(&unique, AstSpan::empty()) };
-    }
-}
-
-/// `SELECT DISTINCT f(x) .. ORDER BY f(x)` orders by the output column: under the name that the
-/// column gets, DataFusion would not know it again.
-fn order_by_position(query: &mut Query) {
-    let SetExpr::Select(select) = query.body.as_ref() else { return };
-    if select.distinct.is_none() {
-        return;
-    }
-    let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), .. }) = &mut query.order_by
-    else {
-        return;
-    };
-    let mut items = Vec::with_capacity(select.projection.len());
-    for item in &select.projection {
-        match item {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                items.push(expr.to_string());
-            }
-            // Behind a `*` the positions are not known.
-            _ => return,
-        }
-    }
-    for by in order {
-        if matches!(by.expr, Expr::Identifier(_) | Expr::Value(_)) {
-            continue;
-        }
-        let wanted = by.expr.to_string();
-        if let Some(i) = items.iter().position(|item| *item == wanted) {
-            by.expr = Expr::Value(Value::Number((i + 1).to_string(), false).with_empty_span());
-        }
-    }
-}
-
 /// `42883` with the nearest name.
 pub(crate) fn undefined_function(binder: &Binder, name: &str) -> Diagnostic {
     let error =
@@ -754,7 +552,7 @@ pub(crate) fn parameter(id: &str) -> Option<usize> {
     id.strip_prefix('$')?.parse().ok().filter(|n| (1..=65_535).contains(n))
 }
 
-fn quoted(value: &str, span: AstSpan) -> Ident {
+pub(crate) fn quoted(value: &str, span: AstSpan) -> Ident {
     Ident { value: value.to_string(), quote_style: Some('"'), span }
 }
 

@@ -49,6 +49,7 @@ pub struct OnConflict {
 
 /// What happens with a row whose key exists.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one statement exists at a time")]
 pub enum ConflictAction {
     /// `DO NOTHING`.
     Nothing,
