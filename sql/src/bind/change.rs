@@ -100,8 +100,7 @@ impl Binder {
                         Some(AssignedValue::Expr(e)) => e.span,
                         _ => update.table.span(),
                     };
-                    assign::assign(outputs[n].clone(), field, column)
-                        .map_err(|d| d.at(place))?;
+                    assign::assign(outputs[n].clone(), field, column).map_err(|d| d.at(place))?;
                     let cast = assign::cast(input, field.data_type(), &column.column_type);
                     exprs.push(cast.alias(&column.name));
                 }

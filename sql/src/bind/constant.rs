@@ -27,8 +27,9 @@ impl Binder {
         let bound = self.bind_expr(expr, &empty)?;
         let source = bound.get_type(&empty).map_err(error::unplaced)?;
         let column = Column::new("value", column_type.clone());
-        let cast = assign::assign(bound, &Field::new("", source.clone(), true), &column)
-            .map_err(|_| mismatch(column_type, &source).at(expr.span))?;
+        let cast =
+            assign::assign(bound, &arrow::datatypes::Field::new("", source.clone(), true), &column)
+                .map_err(|_| mismatch(column_type, &source).at(expr.span))?;
         let cast = self.coerce_expr(cast, &empty).map_err(error::unplaced)?;
         fold(cast).map_err(|d| d.at_opt(Some(expr.span)))
     }

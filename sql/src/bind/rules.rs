@@ -149,7 +149,8 @@ impl Binder {
         column: &Column,
         schema: &DFSchemaRef,
     ) -> Result<PlanExpr> {
-        let cast = assign::assign(expr, &Field::new("", source.clone(), true), column)?;
+        let cast =
+            assign::assign(expr, &arrow::datatypes::Field::new("", source.clone(), true), column)?;
         self.coerce_expr(cast, schema).map_err(error::unplaced)
     }
 
