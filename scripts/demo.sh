@@ -22,17 +22,21 @@ trap finish EXIT
 
 # A pipe tells when the port is open, and which one it is.
 mkfifo "$work/said"
-"$binary" server --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/said" 2>"$work/log" &
+"$binary" server --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/said" 2>&1 &
 server=$!
+exec 3<"$work/said"
 port=
-while read -r line; do
-    case $line in *"listening on "*) port=${line##*listening on 127.0.0.1:}; port=${port%%[!0-9]*}; break ;; esac
-done <"$work/said" || true
+while [ -z "$port" ] && read -r line <&3; do
+    echo "$line" >>"$work/log"
+    case $line in *"listening on "*) port=${line##*listening on 127.0.0.1:}; port=${port%%[!0-9]*} ;; esac
+done
 if [ -z "$port" ]; then
     echo "the server did not start:" >&2
     cat "$work/log" >&2
     exit 1
 fi
+# What it says later goes to the log; the reader ends with the server.
+cat <&3 >>"$work/log" &
 
 export PGHOST=127.0.0.1 PGPORT=$port PGUSER=auspex PGDATABASE=auspex PGSSLMODE=disable PSQLRC=/dev/null PAGER=cat
 sql() { psql -X -q -v ON_ERROR_STOP=1 "$@"; }
