@@ -7,6 +7,7 @@
 #![allow(clippy::result_large_err, reason = "an error is made once per statement, off hot paths")]
 
 mod bind;
+mod datetime;
 mod interval;
 mod parse;
 mod source;

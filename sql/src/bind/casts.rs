@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use auspex_plan::ColumnType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -16,7 +16,9 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
 
 use super::Functions;
-use super::convert::{BYTEA_IN, INTERVAL_IN, JSONB_IN, TEXT_OUT, UUID_IN};
+use super::convert::{
+    BYTEA_IN, DATE_IN, INTERVAL_IN, JSONB_IN, TEXT_OUT, TIMESTAMP_IN, TIMESTAMPTZ_IN, UUID_IN,
+};
 
 /// Replaces the casts of a whole plan.
 pub(crate) fn replace(plan: LogicalPlan, functions: &Functions) -> Result<LogicalPlan> {
@@ -77,6 +79,16 @@ fn one(cast: Cast, from: &DataType, functions: &Functions) -> Transformed<Expr> 
             (DataType::FixedSizeBinary(16), _) => return call(&UUID_IN, *cast.expr),
             (DataType::Binary, _) => return call(&BYTEA_IN, *cast.expr),
             (DataType::Interval(_), _) => return call(&INTERVAL_IN, *cast.expr),
+            (DataType::Date32, _) => return call(&DATE_IN, *cast.expr),
+            (DataType::Timestamp(unit, zone), _) => {
+                let udf = if zone.is_some() { &TIMESTAMPTZ_IN } else { &TIMESTAMP_IN };
+                let read = udf.call(vec![*cast.expr]);
+                return Transformed::yes(if *unit == TimeUnit::Microsecond {
+                    read
+                } else {
+                    Expr::Cast(Cast::new(Box::new(read), to))
+                });
+            }
             _ => {}
         }
     }

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
+use crate::datetime;
+use arrow::array::types::ArrowPrimitiveType;
 use arrow::array::types::{Float32Type, Float64Type, IntervalMonthDayNanoType};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, PrimitiveBuilder,
-    StringViewBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, Date32Array, FixedSizeBinaryBuilder, PrimitiveArray,
+    PrimitiveBuilder, StringViewBuilder, TimestampMicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
@@ -28,6 +30,15 @@ pub(crate) static BYTEA_IN: LazyLock<Arc<ScalarUDF>> =
 /// Text to `interval`.
 pub(crate) static INTERVAL_IN: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| conversion("interval_in", ColumnType::Interval, interval_in));
+/// Text to `timestamptz`.
+pub(crate) static TIMESTAMPTZ_IN: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| conversion("timestamptz_in", ColumnType::Timestamptz, timestamptz_in));
+/// Text to `timestamp`.
+pub(crate) static TIMESTAMP_IN: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| conversion("timestamp_in", ColumnType::Timestamp, timestamp_in));
+/// Text to `date`.
+pub(crate) static DATE_IN: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| conversion("date_in", ColumnType::Date, date_in));
 /// Text to `jsonb`: the text itself when it is JSON.
 pub(crate) static JSONB_IN: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| conversion("jsonb_in", ColumnType::Jsonb, jsonb_in));
@@ -101,7 +112,9 @@ impl ScalarUDFImpl for Conversion {
 /// The error of a text that is not of its type.
 fn invalid(type_name: &str, text: &str) -> DataFusionError {
     let state = match type_name {
-        "interval" => SqlState::INVALID_DATETIME_FORMAT,
+        "interval" | "date" | "timestamp" | "timestamp with time zone" => {
+            SqlState::INVALID_DATETIME_FORMAT
+        }
         _ => SqlState::INVALID_TEXT_REPRESENTATION,
     };
     let message = format!("invalid input syntax for type {type_name}: \"{text}\"");
@@ -201,6 +214,37 @@ fn interval_in(input: &ArrayRef) -> Result<ArrayRef> {
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+fn timestamptz_in(input: &ArrayRef) -> Result<ArrayRef> {
+    let times: TimestampMicrosecondArray =
+        parsed(input, "timestamp with time zone", datetime::timestamptz)?;
+    Ok(Arc::new(times.with_timezone(auspex_plan::types::UTC)))
+}
+
+fn timestamp_in(input: &ArrayRef) -> Result<ArrayRef> {
+    let times: TimestampMicrosecondArray = parsed(input, "timestamp", datetime::timestamp)?;
+    Ok(Arc::new(times))
+}
+
+fn date_in(input: &ArrayRef) -> Result<ArrayRef> {
+    let days: Date32Array = parsed(input, "date", datetime::date)?;
+    Ok(Arc::new(days))
+}
+
+fn parsed<T: ArrowPrimitiveType>(
+    input: &ArrayRef,
+    type_name: &str,
+    parse: fn(&str) -> Option<T::Native>,
+) -> Result<PrimitiveArray<T>> {
+    let mut out = PrimitiveBuilder::<T>::with_capacity(input.len());
+    for text in texts(input)? {
+        match text {
+            None => out.append_null(),
+            Some(t) => out.append_value(parse(&t).ok_or_else(|| invalid(type_name, &t))?),
+        }
+    }
+    Ok(out.finish())
 }
 
 fn jsonb_in(input: &ArrayRef) -> Result<ArrayRef> {

@@ -132,6 +132,8 @@ fn constants_are_evaluated() {
         ),
         ("'2024-01-01 00:00:00.5'::timestamptz::text", "2024-01-01 00:00:00.5+00"),
         ("('2024-01-01'::timestamp + '1 h 30 min'::interval)::text", "2024-01-01 01:30:00"),
+        ("'2024-01-01 10:00+02'::timestamptz::text", "2024-01-01 08:00:00+00"),
+        ("'2024-01-01 10:00'::date::text", "2024-01-01"),
         ("'a' || 1.5 || true", "a1.5true"),
         ("'{\"a\": 1}'::jsonb", "{\"a\": 1}"),
     ] {
@@ -141,6 +143,11 @@ fn constants_are_evaluated() {
     for (text, state, message) in [
         ("'a0ee'::uuid", "22P02", "invalid input syntax for type uuid: \"a0ee\""),
         ("'{a}'::jsonb", "22P02", "invalid input syntax for type json: \"{a}\""),
+        (
+            "'x'::timestamptz",
+            "22007",
+            "invalid input syntax for type timestamp with time zone: \"x\"",
+        ),
         ("'x'::interval", "22007", "invalid input syntax for type interval: \"x\""),
     ] {
         let error = constant(text, C::Text).expect_err(text);
