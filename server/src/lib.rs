@@ -5,5 +5,6 @@
 
 pub mod cli;
 pub mod copy;
+pub mod embedded;
 pub mod engine;
 pub mod pg;

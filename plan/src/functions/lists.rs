@@ -477,9 +477,9 @@ mod tests {
             let rows: Vec<Option<&[i64]>> = rows.iter().map(|r| Some(*r)).collect();
             assert_eq!(&got.unwrap(), &ints(&rows));
         };
-        expect(reversed(&[list.clone()]), &[&[3, 1, 3], &[5]]);
-        expect(sorted(&[list.clone()]), &[&[1, 3, 3], &[5]]);
-        expect(unique(&[list.clone()]), &[&[3, 1], &[5]]);
+        expect(reversed(std::slice::from_ref(&list)), &[&[3, 1, 3], &[5]]);
+        expect(sorted(std::slice::from_ref(&list)), &[&[1, 3, 3], &[5]]);
+        expect(unique(std::slice::from_ref(&list)), &[&[3, 1], &[5]]);
         let added = numbers(&[Some(8), Some(9)]);
         expect(pushed(&[list.clone(), added.clone()]), &[&[3, 1, 3, 8], &[5, 9]]);
         expect(joined(&[list.clone(), list.clone()]), &[&[3, 1, 3, 3, 1, 3], &[5, 5]]);

@@ -43,7 +43,9 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         for diagnostic in check(path, &text) {
             errors += usize::from(diagnostic.severity == Severity::Error);
             match arguments.json {
-                true => println!("{}", auspex_vpl::to_json(&diagnostic, &text, &name)),
+                true => {
+                    report::out(&format!("{}\n", auspex_vpl::to_json(&diagnostic, &text, &name)));
+                }
                 false => eprint!("{}", report::render(&diagnostic, &text, &name)),
             }
         }

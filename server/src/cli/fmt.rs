@@ -60,14 +60,14 @@ fn format(path: &PathBuf, arguments: &FmtArguments) -> ExitCode {
         }
     };
     if arguments.stdout {
-        print!("{formatted}");
+        report::out(&formatted);
         return ExitCode::SUCCESS;
     }
     if formatted == text {
         return ExitCode::SUCCESS;
     }
     if arguments.check {
-        println!("{name}");
+        report::out(&format!("{name}\n"));
         return ExitCode::FAILURE;
     }
     match replace(path, &formatted) {

@@ -1,6 +1,7 @@
-//! Errors on standard error.
+//! Errors on standard error, results on standard output.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,6 +42,11 @@ pub(super) fn render(diagnostic: &Diagnostic, text: &str, file: &str) -> String 
 
 /// The text of a file, or exit code 1.
 pub(super) fn read(path: &Path) -> Result<String, ExitCode> {
-    std::fs::read_to_string(path)
-        .map_err(|e| fail(&format!("cannot read {}: {e}", path.display())))
+    std::fs::read_to_string(path).map_err(|e| fail(&format!("cannot read {}: {e}", path.display())))
+}
+
+/// Writes a result. That nobody reads it any more (`auspex check --json .. | head`) is no error.
+pub(super) fn out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -181,8 +181,12 @@ async fn store_failure(engine: &Arc<Engine>) -> Diagnostic {
 }
 
 fn opening(error: Diagnostic, settings: &Settings) -> Diagnostic {
-    let message = format!("cannot open {}: {}", settings.data_dir.display(), error.message);
-    Diagnostic { message, ..error }
+    let reason = error.message.strip_prefix("could not read: ").unwrap_or(&error.message);
+    let hint = reason
+        .contains("in use by another process")
+        .then(|| "Stop the other server, or choose another directory with --data-dir.".to_owned());
+    let message = format!("cannot open {}: {reason}", settings.data_dir.display());
+    Diagnostic { message, hint: hint.or(error.hint), ..error }
 }
 
 fn listening(error: &io::Error, address: SocketAddr) -> Diagnostic {

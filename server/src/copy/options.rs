@@ -469,7 +469,8 @@ mod tests {
         use Direction::{From, To};
         let csv = || ("format", word("csv"));
         let list = || OptionValue::Columns(vec!["a".into()]);
-        let cases: Vec<(Vec<(&str, OptionValue)>, Direction, &str, &str)> = vec![
+        type Case<'a> = (Vec<(&'a str, OptionValue)>, Direction, &'a str, &'a str);
+        let cases: Vec<Case<'_>> = vec![
             (vec![("format", word("xml"))], From, "22023", "COPY format \"xml\" not recognized"),
             (vec![csv(), csv()], From, "42601", "conflicting or redundant options"),
             (vec![("foo", word("1"))], From, "42601", "option \"foo\" not recognized"),

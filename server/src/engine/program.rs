@@ -1,9 +1,9 @@
 //! Programs: VPL at the prompt and in pipelines, SQL pipelines, files of `auspex run`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use auspex_plan::catalog::{
-    CatalogCommand, Language, Object, ObjectId, ObjectKind, ObjectName, Pipeline,
+    CatalogCommand, Column, Language, Object, ObjectId, ObjectKind, ObjectName, Pipeline,
 };
 use auspex_plan::{ContinuousQuery, Diagnostic, SqlState};
 use auspex_sql::statement::{CreatePipeline, StatementKind};
@@ -25,7 +25,7 @@ pub(super) async fn run_vpl(session: &mut Session, text: &str) -> Result<String,
     session.require_writable("CREATE STREAM")?;
     let schema = session.settings.search_path().remove(0);
     session.ddl().await?;
-    let made = make_vpl(session, text, &schema)?;
+    let made = make_vpl(session, text, &schema, None)?;
     if made.objects.is_empty() {
         return Err(Diagnostic::unsupported("this program declares no event and no stream")
             .hint("Constants and functions belong into the same message as the streams that use them, or into CREATE PIPELINE."));
@@ -34,15 +34,34 @@ pub(super) async fn run_vpl(session: &mut Session, text: &str) -> Result<String,
     Ok("CREATE STREAM".into())
 }
 
+impl Session {
+    /// Adds the objects of a VPL program to the transaction. `infer` has the columns of event types
+    /// that the program uses and does not declare.
+    pub async fn load_vpl(
+        &mut self,
+        text: &str,
+        infer: &BTreeMap<String, Vec<Column>>,
+    ) -> Result<(), Diagnostic> {
+        let schema = self.settings.search_path().remove(0);
+        self.ddl().await?;
+        let made = make_vpl(self, text, &schema, Some(infer))?;
+        self.ddl().await?.create(Vec::new(), made.objects, made.queries)
+    }
+}
+
 /// Binds a VPL program whose objects go to `schema`.
-fn make_vpl(session: &mut Session, text: &str, schema: &str) -> Result<Made, Diagnostic> {
+fn make_vpl(
+    session: &mut Session,
+    text: &str,
+    schema: &str,
+    infer: Option<&BTreeMap<String, Vec<Column>>>,
+) -> Result<Made, Diagnostic> {
     let catalog = session.catalog();
     let parsed = auspex_vpl::parse(text);
     if let Some(error) = first_error(parsed.diagnostics) {
         return Err(error);
     }
-    let context =
-        BindContext { catalog: &catalog, schema, next_id: catalog.next_id(), infer: None };
+    let context = BindContext { catalog: &catalog, schema, next_id: catalog.next_id(), infer };
     let bound = auspex_vpl::bind::bind(&parsed.program, text, &context)
         .map_err(|all| first_error(all).expect("binding fails with an error"))?;
     for warning in bound.warnings {
@@ -135,7 +154,7 @@ pub(super) async fn create_pipeline(
     };
     match create.language {
         Language::Vpl => {
-            let made = make_vpl(session, &create.body, &name).map_err(shifted)?;
+            let made = make_vpl(session, &create.body, &name, None).map_err(shifted)?;
             session.ddl().await?.create(Vec::new(), made.objects, made.queries)?;
         }
         Language::Sql => run_sql(session, &create.body, &name).await.map_err(shifted)?,

@@ -215,7 +215,7 @@ fn find(name: &str) -> Option<&'static SettingDef> {
 }
 
 /// Settings of one session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// What `RESET` goes back to, where it differs from the default (startup parameters).
     initial: BTreeMap<&'static str, String>,
@@ -223,17 +223,6 @@ pub(crate) struct Settings {
     /// Names with a dot, which PostgreSQL accepts for extensions.
     custom: BTreeMap<String, String>,
     changed: Vec<&'static str>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            initial: BTreeMap::new(),
-            values: BTreeMap::new(),
-            custom: BTreeMap::new(),
-            changed: Vec::new(),
-        }
-    }
 }
 
 impl Settings {
@@ -483,7 +472,7 @@ fn parse_millis(text: &str) -> Option<u64> {
 
 fn show_millis(ms: u64) -> String {
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)] {
-        if ms > 0 && ms % size == 0 {
+        if ms > 0 && ms.is_multiple_of(size) {
             return format!("{}{unit}", ms / size);
         }
     }

@@ -18,7 +18,7 @@ pub struct Statement(Arc<Body>);
 
 #[derive(Debug)]
 enum Body {
-    Sql(SqlStatement),
+    Sql(Box<SqlStatement>),
     Vpl { text: String, span: Span },
 }
 
@@ -43,16 +43,14 @@ pub(crate) struct Planned {
 
 impl Planned {
     pub(crate) fn allowed_in_failed_transaction(&self) -> bool {
+        let Body::Sql(sql) = self.statement.0.as_ref() else { return false };
         matches!(
-            self.statement.0.as_ref(),
-            Body::Sql(SqlStatement {
-                kind: StatementKind::Transaction(
-                    Transaction::Commit { .. }
-                        | Transaction::Rollback { .. }
-                        | Transaction::RollbackTo(_)
-                ),
-                ..
-            })
+            &sql.kind,
+            StatementKind::Transaction(
+                Transaction::Commit { .. }
+                    | Transaction::Rollback { .. }
+                    | Transaction::RollbackTo(_)
+            )
         )
     }
 }
@@ -64,7 +62,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Statement>, Diagnostic> {
         return Ok(vec![Statement(Arc::new(Body::Vpl { text: text.to_string(), span }))]);
     }
     let statements = auspex_sql::parse(text)?;
-    Ok(statements.into_iter().map(|s| Statement(Arc::new(Body::Sql(s)))).collect())
+    Ok(statements.into_iter().map(|s| Statement(Arc::new(Body::Sql(Box::new(s))))).collect())
 }
 
 /// What a statement's parameters and result columns are.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use auspex_plan::Diagnostic;
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -133,7 +132,7 @@ where
         Ok::<_, Failure>(next.await)
     };
     match interrupt.guard(input, work).await? {
-        Some(batch) => Ok(Some(batch.map_err(Diagnostic::from)?)),
+        Some(batch) => Ok(Some(batch?)),
         None => Ok(None),
     }
 }

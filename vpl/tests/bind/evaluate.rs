@@ -23,7 +23,7 @@ use datafusion::physical_expr::create_physical_expr;
 use serde_json::{Map, Value, json};
 
 /// Rows of every stream, as JSON lines.
-pub fn run(program: &BoundProgram, input: &str) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn run(program: &BoundProgram, input: &str) -> BTreeMap<String, Vec<String>> {
     let mut outputs: BTreeMap<String, Vec<String>> =
         program.items.iter().map(|i| (i.name.clone(), Vec::new())).collect();
     let mut state = State::default();
@@ -246,7 +246,7 @@ fn batch(schema: &DFSchema, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
 }
 
 /// Whether two lists of JSON rows are equal; floats to a relative 1e-9, ints exactly.
-pub fn same_rows(expected: &str, found: &str) -> bool {
+pub(crate) fn same_rows(expected: &str, found: &str) -> bool {
     let rows = |text: &str| -> Vec<Value> {
         text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     };

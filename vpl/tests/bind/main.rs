@@ -6,6 +6,8 @@
 //! `warning` (code, line:column, message, hint). With `VPL_BLESS=1` the sections that exist are
 //! written anew from what was found.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod evaluate;
 
 use std::fs;

@@ -234,7 +234,7 @@ impl Binary {
         }
         if let Some((column, error)) = bad {
             let row = self.row + limit as u64 + 1;
-            return Err(CopyError::from(error).at(row, Place::Column(column)));
+            return Err(error.at(row, Place::Column(column)));
         }
         self.row += count as u64;
         self.rows.added(count, bytes.len(), out)

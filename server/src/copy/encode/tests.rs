@@ -110,7 +110,7 @@ fn the_binary_header_shares_the_message_of_the_first_row() {
     let mut first = BINARY_HEADER.to_vec();
     first.extend(b"\0\x01\0\0\0\x02ab");
     assert_eq!(
-        messages(&binary, &[rows.clone()]),
+        messages(&binary, std::slice::from_ref(&rows)),
         [first, b"\0\x01\xff\xff\xff\xff".to_vec(), b"\xff\xff".to_vec()]
     );
     let mut only = BINARY_HEADER.to_vec();

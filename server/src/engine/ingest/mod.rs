@@ -1,9 +1,11 @@
 //! Rows on their way into streams and tables: completed, checked, collected.
 
 mod copy_in;
+mod events;
 mod rules;
 
 pub use copy_in::CopyIn;
+pub use events::CompleteRows;
 pub(super) use copy_in::{copy_in, copy_options, finish_copy, target_columns};
 pub(super) use rules::{RowRules, RulesCache};
 
@@ -29,6 +31,10 @@ pub(super) fn append(object: &Object, rows: RecordBatch) -> Append {
     Append { stream: object.id, rows, time, derived: None, at_offset: None }
 }
 
+/// Computes the row that takes the place of an old row from the old and the new one.
+pub(super) type Merge<'a> =
+    dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic> + Sync + 'a;
+
 /// What to do with a row whose key exists already.
 pub(super) enum OnConflict<'a> {
     /// 23505.
@@ -37,7 +43,7 @@ pub(super) enum OnConflict<'a> {
     Nothing,
     /// Compute another row from the old and the new one; `None` keeps the old row.
     Update(
-        &'a (dyn Fn(&RecordBatch, &RecordBatch) -> Result<Option<RecordBatch>, Diagnostic> + Sync),
+        &'a Merge<'a>,
     ),
 }
 

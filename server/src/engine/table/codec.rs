@@ -445,7 +445,7 @@ mod tests {
             Arc::new(StringViewArray::from(vec!["", "\0", "\0a", "a", "a\0", "ab", "b", "é"]));
         for column in [ints, doubles, texts] {
             let keys: Vec<Vec<u8>> =
-                (0..column.len()).map(|i| key(&[column.clone()], i).expect("key type")).collect();
+                (0..column.len()).map(|i| key(std::slice::from_ref(&column), i).expect("key type")).collect();
             let mut sorted = keys.clone();
             sorted.sort();
             assert_eq!(keys, sorted, "{:?}", column.data_type());
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn negative_zero_and_zero_are_one_key() {
         let c: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0]));
-        assert_eq!(key(&[c.clone()], 0), key(&[c], 1));
+        assert_eq!(key(std::slice::from_ref(&c), 0), key(std::slice::from_ref(&c), 1));
     }
 
     #[test]
