@@ -11,7 +11,8 @@ use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
 use auspex_server::engine::{Engine, EngineOptions, Outcome, Session};
 use auspex_storage::{
-    Append, Durability, MemStore, RocksOptions, RocksStore, Run, SharedStore, Store, Transaction,
+    Append, Durability, MemStore, RocksOptions, RocksStore, Run, SharedStore, StorageError, Store,
+    Transaction,
 };
 use futures::StreamExt;
 use serde_json::{Map, Value};
@@ -34,16 +35,26 @@ impl Home {
     }
 
     fn open(&self) -> Result<SharedStore, String> {
-        match self {
-            Home::Memory(store) => Ok(Arc::clone(store)),
-            Home::Disk(folder) => {
-                let store: SharedStore =
-                    RocksStore::open(folder, &RocksOptions::default()).map_err(|e| e.to_string())?;
-                Ok(store)
+        let folder = match self {
+            Home::Memory(store) => return Ok(Arc::clone(store)),
+            Home::Disk(folder) => folder,
+        };
+        // The last thread of a crashed engine may still be closing its files.
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            match RocksStore::open(folder, &RocksOptions::default()) {
+                Ok(store) => return Ok(store),
+                Err(StorageError::Io(why)) if why.contains("in use") && Instant::now() < limit => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(error.to_string()),
             }
         }
     }
 }
+
+/// How long an engine that was dropped may take to let go. A limit against hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running engine with one session.
 pub(crate) struct Life {
@@ -86,7 +97,7 @@ impl Life {
             Home::Memory(_) => 1,
             Home::Disk(_) => 0,
         };
-        let limit = Instant::now() + Duration::from_secs(30);
+        let limit = Instant::now() + PATIENCE;
         while store.strong_count() > own {
             if Instant::now() > limit {
                 return Err("the engine was dropped and still holds its store".to_owned());
@@ -146,13 +157,11 @@ impl Life {
         self.runtime.block_on(self.engine.settle());
     }
 
-    /// All rows of a stream, by offset.
+    /// All rows of a stream, by offset; none when it does not exist.
     pub(crate) fn read(&mut self, stream: &str) -> Result<Vec<Found>, String> {
         let catalog = self.engine.catalog();
-        let object = catalog
-            .objects()
-            .find(|o| o.name.name == stream && o.stream().is_some())
-            .ok_or_else(|| format!("no stream {stream}"))?;
+        let found = catalog.objects().find(|o| o.name.name == stream && o.stream().is_some());
+        let Some(object) = found else { return Ok(Vec::new()) };
         let quoted = format!("\"{}\".\"{}\"", object.name.schema, object.name.name);
         let query = format!("SELECT _offset, _time, * FROM {quoted} ORDER BY _offset");
         let mut found = Vec::new();
@@ -169,6 +178,11 @@ impl Life {
             }
         }
         Ok(found)
+    }
+
+    /// Whether there is a stream of this name.
+    pub(crate) fn has(&self, stream: &str) -> bool {
+        self.engine.catalog().objects().any(|o| o.name.name == stream && o.stream().is_some())
     }
 
     /// Names of everything in the catalog.
@@ -189,19 +203,24 @@ impl Life {
         for batch in &batches {
             for row in 0..batch.num_rows() {
                 for column in batch.columns() {
-                    // What the query has done so far is not part of its plan.
-                    match rows::show(column, row)? {
-                        Value::String(line) if !line.starts_with("State:") => {
-                            lines.push_str(&line);
-                            lines.push('\n');
-                        }
-                        _ => {}
+                    if let Value::String(line) = rows::show(column, row)? {
+                        lines.push_str(&same_in_both_languages(&line));
                     }
                 }
             }
         }
         Ok(lines)
     }
+}
+
+/// A line of a plan without what may differ: indentation, names of scans (SQL qualifies them and
+/// gives each an alias), and what the query has done so far.
+fn same_in_both_languages(line: &str) -> String {
+    let line = line.trim();
+    if line.starts_with("State:") || line.starts_with("SubqueryAlias:") {
+        return String::new();
+    }
+    line.replace("TableScan: public.", "TableScan: ") + "\n"
 }
 
 async fn run_all(session: &mut Session, sql: &str) -> Result<Vec<RecordBatch>, Diagnostic> {

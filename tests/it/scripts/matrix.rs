@@ -108,6 +108,9 @@ fn run(script: &Script, program: &Program, cell: Cell) -> Result<Vec<String>, St
     life.settle();
     let found = read_outputs(&mut life, &script.outputs)?;
     for (output, found) in script.outputs.iter().zip(&found) {
+        if !life.has(&output.stream) {
+            return Err(format!("no stream {}", output.stream));
+        }
         compare(output, found)?;
     }
     let mut plans = Vec::new();

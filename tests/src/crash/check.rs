@@ -60,8 +60,9 @@ impl Known {
         columns: &str,
     ) -> Result<Vec<Vec<i64>>, CrashError> {
         let known = self.ids.len();
-        let sql =
-            format!("SELECT count(*), coalesce(sum(id % {REMAINDER}), 0) FROM {stream} WHERE _offset < {known}");
+        let sql = format!(
+            "SELECT count(*), coalesce(sum(id % {REMAINDER}), 0) FROM {stream} WHERE _offset < {known}"
+        );
         let before = numbers(client, &sql).await?;
         let sum = self.ids.iter().fold(0, |sum, id| sum + id % REMAINDER);
         if before != [[known as i64, sum]] {

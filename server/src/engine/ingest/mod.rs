@@ -5,8 +5,8 @@ mod events;
 mod rules;
 
 pub use copy_in::CopyIn;
-pub use events::CompleteRows;
 pub(super) use copy_in::{copy_in, copy_options, finish_copy, target_columns};
+pub use events::CompleteRows;
 pub(super) use rules::{RowRules, RulesCache};
 
 use std::sync::Arc;
@@ -42,9 +42,7 @@ pub(super) enum OnConflict<'a> {
     /// Keep the old row.
     Nothing,
     /// Compute another row from the old and the new one; `None` keeps the old row.
-    Update(
-        &'a Merge<'a>,
-    ),
+    Update(&'a Merge<'a>),
 }
 
 /// Puts complete rows into a table's part of the transaction. Returns the rows written, in order.

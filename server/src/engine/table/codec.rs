@@ -444,8 +444,9 @@ mod tests {
         let texts: ArrayRef =
             Arc::new(StringViewArray::from(vec!["", "\0", "\0a", "a", "a\0", "ab", "b", "é"]));
         for column in [ints, doubles, texts] {
-            let keys: Vec<Vec<u8>> =
-                (0..column.len()).map(|i| key(std::slice::from_ref(&column), i).expect("key type")).collect();
+            let keys: Vec<Vec<u8>> = (0..column.len())
+                .map(|i| key(std::slice::from_ref(&column), i).expect("key type"))
+                .collect();
             let mut sorted = keys.clone();
             sorted.sort();
             assert_eq!(keys, sorted, "{:?}", column.data_type());
