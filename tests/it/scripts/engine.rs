@@ -44,7 +44,7 @@ impl Home {
         loop {
             match RocksStore::open(folder, &RocksOptions::default()) {
                 Ok(store) => return Ok(store),
-                Err(StorageError::Io(why)) if why.contains("in use") && Instant::now() < limit => {
+                Err(StorageError::Io(_)) if Instant::now() < limit => {
                     thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(error.to_string()),
