@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, StringViewArray};
 use arrow::record_batch::RecordBatch;
+use auspex_connect::Place;
 use auspex_exec::runtime::{DeadLetter, QueryState, QueryStatus, dead_letters};
 use auspex_plan::catalog::{Column, Object, ObjectId};
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
@@ -34,6 +35,8 @@ pub struct Arrivals {
     pub rows: RecordBatch,
     /// Event times, microseconds since 1970, for a stream that declares no column for it.
     pub time: Vec<i64>,
+    /// Where each row was read, for errors; may be empty.
+    pub places: Vec<Place>,
 }
 
 impl Embedded {
@@ -109,9 +112,12 @@ impl Embedded {
         order: &[(usize, usize)],
     ) -> Result<(), Diagnostic> {
         let mut complete = Vec::with_capacity(arrivals.len());
-        for Arrivals { stream, rows, time } in arrivals {
+        for Arrivals { stream, rows, time, places } in arrivals {
             let rows = canonical_json(&rows)?;
-            complete.push((self.session.complete_rows(stream, &rows, time)?, 0));
+            match self.session.complete_rows(stream, &rows, time) {
+                Ok(rows) => complete.push((rows, 0)),
+                Err(error) => return Err(self.located(stream, &rows, &places).unwrap_or(error)),
+            }
         }
         for (which, len) in order {
             let (rows, from) = &mut complete[*which];
@@ -119,6 +125,19 @@ impl Embedded {
             *from += len;
         }
         self.runtime.block_on(self.session.end_of_pipeline(false))
+    }
+
+    /// The error of the first row that is refused, with its place.
+    fn located(
+        &self,
+        stream: ObjectId,
+        rows: &RecordBatch,
+        places: &[Place],
+    ) -> Option<Diagnostic> {
+        places.iter().enumerate().find_map(|(row, place)| {
+            let alone = self.session.complete_rows(stream, &rows.slice(row, 1), vec![0]);
+            alone.err().map(|error| error.context(place.to_string()))
+        })
     }
 
     /// Waits until every query has processed everything, or cannot go on.

@@ -1,7 +1,62 @@
-//! PostgreSQL's date and time texts in ISO order. What has no zone is UTC: a stored query must mean
-//! the same whoever restarts the server.
+//! PostgreSQL's date and time texts in ISO order. What names no zone is in the session's, and in UTC
+//! in stored queries, which must mean the same whoever restarts the server.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{
+    DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone,
+};
+use chrono_tz::Tz;
+
+/// The time zone of texts without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zone {
+    /// The same number of seconds east of UTC at all times.
+    Fixed(i32),
+    /// A region with its history of offsets.
+    Named(Tz),
+}
+
+impl Zone {
+    /// UTC.
+    pub const UTC: Zone = Zone::Fixed(0);
+
+    /// As a text that [`Zone::decode`] reads.
+    pub(crate) fn encode(self) -> String {
+        match self {
+            Zone::Fixed(seconds) => seconds.to_string(),
+            Zone::Named(tz) => tz.name().to_string(),
+        }
+    }
+
+    /// The zone of [`Zone::encode`]'s text.
+    pub(crate) fn decode(text: &str) -> Option<Zone> {
+        match text.parse::<i32>() {
+            Ok(seconds) => Some(Zone::Fixed(seconds)),
+            Err(_) => text.parse().ok().map(Zone::Named),
+        }
+    }
+
+    /// Seconds east of UTC when clocks show `clock`. Of two possible moments it is the earlier one; a
+    /// time that clocks skip is counted from before the gap, as in PostgreSQL.
+    fn offset(self, clock: &NaiveDateTime) -> i64 {
+        use chrono::Offset;
+        match self {
+            Zone::Fixed(seconds) => seconds.into(),
+            Zone::Named(tz) => {
+                let offset = match tz.offset_from_local_datetime(clock) {
+                    LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset,
+                    LocalResult::None => {
+                        let before = *clock - TimeDelta::hours(3);
+                        match tz.offset_from_local_datetime(&before) {
+                            LocalResult::Single(o) | LocalResult::Ambiguous(o, _) => o,
+                            LocalResult::None => return 0,
+                        }
+                    }
+                };
+                offset.fix().local_minus_utc().into()
+            }
+        }
+    }
+}
 
 /// A moment: the clock's reading, and seconds east of UTC when the text says.
 struct Reading {
@@ -10,9 +65,9 @@ struct Reading {
 }
 
 /// `2024-01-31 10:00:00.5+02`, with less of it or a `T`: microseconds since 1970 in UTC.
-pub(crate) fn timestamptz(text: &str) -> Option<i64> {
+pub(crate) fn timestamptz(text: &str, zone: Zone) -> Option<i64> {
     let reading = read(text)?;
-    let east = TimeDelta::seconds(reading.offset.unwrap_or(0));
+    let east = TimeDelta::seconds(reading.offset.unwrap_or_else(|| zone.offset(&reading.clock)));
     let moment = reading.clock.checked_sub_signed(east)?;
     Some(moment.and_utc().timestamp_micros())
 }
@@ -156,8 +211,16 @@ mod tests {
             ("2023-12-31 24:00", DAY),
             ("epoch", 0),
         ] {
-            assert_eq!(timestamptz(text), Some(expected), "{text}");
+            assert_eq!(timestamptz(text, Zone::UTC), Some(expected), "{text}");
         }
+        let berlin = Zone::decode("Europe/Berlin").expect("a zone");
+        assert_eq!(Zone::decode(&berlin.encode()), Some(berlin));
+        assert_eq!(timestamptz("2024-01-01 10:00", berlin), Some(DAY + 9 * HOUR));
+        assert_eq!(timestamptz("2024-01-01 10:00Z", berlin), Some(DAY + 10 * HOUR));
+        assert_eq!(timestamptz("2024-01-01 10:00", Zone::Fixed(-3600)), Some(DAY + 11 * HOUR));
+        // 02:30 does not exist on the day clocks go forward: 03:30 summer time.
+        let skipped = timestamptz("2024-03-31 02:30", berlin);
+        assert_eq!(skipped, timestamptz("2024-03-31 01:30", Zone::UTC));
         assert_eq!(timestamp("2024-01-01 10:00+02"), Some(DAY + 10 * HOUR));
         assert_eq!(date("2024-01-01 23:59"), Some(19_723));
         for wrong in [
@@ -177,7 +240,7 @@ mod tests {
             "2024-01-01 24:01",
             "262142-12-31 23:59-15",
         ] {
-            assert_eq!(timestamptz(wrong), None, "{wrong}");
+            assert_eq!(timestamptz(wrong, Zone::UTC), None, "{wrong}");
         }
     }
 }

@@ -17,6 +17,7 @@ pub use bind::{
     Binder, BoundChange, BoundConflict, BoundContinuous, BoundInsert, BoundQuery, BoundRules,
     Functions, Returning, Sources,
 };
+pub use datetime::Zone;
 pub use parse::{interval_us, parse};
 pub use source::Source;
 pub use statement::{Statement, StatementKind};

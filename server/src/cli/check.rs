@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         };
         let name = path.display().to_string();
         for diagnostic in check(path, &text) {
-            errors += usize::from(diagnostic.severity == Severity::Error);
+            errors += u64::from(diagnostic.severity == Severity::Error);
             match arguments.json {
                 true => {
                     report::out(&format!("{}\n", auspex_vpl::to_json(&diagnostic, &text, &name)));
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         }
     }
     if errors > 0 && !arguments.json {
-        eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
+        eprintln!("{}", report::count(errors, "error"));
     }
     if errors > 0 || unreadable { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -36,7 +36,8 @@ impl Sources for SessionSources {
                 self.overlay.clone(),
             )));
         }
-        provider_as_source(Arc::new(StreamTable::new(store, object, system_columns)))
+        let uncommitted = self.engine.catalog().get(object.id).is_none();
+        provider_as_source(Arc::new(StreamTable::new(store, object, system_columns, uncommitted)))
     }
 
     fn system_relation(&self, schema: &str, name: &str) -> Option<Arc<dyn TableSource>> {

@@ -15,7 +15,7 @@ use datafusion::common::ScalarValue;
 use futures::{StreamExt, stream};
 
 use super::api::{Outcome, RowStream, TransactionStatus};
-use super::catalog::require;
+use super::catalog::{find, require};
 use super::session::Session;
 use super::statement::{Arguments, Described};
 use super::subscribe::{SubscribeOptions, Subscription, Transform};
@@ -63,12 +63,29 @@ pub(super) fn describe_subscribe(
     Ok(Described { params, columns: Some(subscription.schema()) })
 }
 
+/// Waits until the stream of a subscription has what the session wrote: `NOW` is behind it.
+pub(super) async fn settle(session: &mut Session, subscribe: &Subscribe) {
+    let catalog = session.catalog();
+    let inputs = match &subscribe.target {
+        SubscribeTarget::Name(name) => {
+            let path = session.settings.search_path();
+            find(&catalog, &path, name).map(|o| vec![o.id]).unwrap_or_default()
+        }
+        // What is wrong with the query is said when it is opened.
+        SubscribeTarget::Query(q) => {
+            session.bind_continuous(q, None).map(|b| b.query.inputs).unwrap_or_default()
+        }
+    };
+    session.reader().wait(&inputs).await;
+}
+
 /// `SUBSCRIBE ..` as a statement: rows as they come.
-pub(super) fn subscribe(
-    session: &Session,
+pub(super) async fn subscribe(
+    session: &mut Session,
     subscribe: &Subscribe,
     args: &Arguments<'_>,
 ) -> Result<Outcome, Diagnostic> {
+    settle(session, subscribe).await;
     let subscription = open(session, subscribe, Some(args))?;
     Ok(Outcome::Rows {
         schema: subscription.schema(),
@@ -279,6 +296,7 @@ pub(super) async fn declare(
             (schema, CursorRows::Query { rows, rest: None, position: 0 })
         }
         CursorBody::Subscribe(s) => {
+            settle(session, s).await;
             let subscription = open(session, s, Some(args))?;
             (subscription.schema(), CursorRows::Subscription(subscription))
         }

@@ -39,15 +39,23 @@ pub(crate) struct StreamTable {
     stream: ObjectId,
     schema: SchemaRef,
     own_columns: usize,
+    /// Not created yet but by the running transaction: there are no rows.
+    uncommitted: bool,
 }
 
 impl StreamTable {
-    /// With `system`, the system columns follow the stream's own.
-    pub(crate) fn new(store: SharedStore, object: &Object, system: bool) -> Self {
+    /// With `system`, the system columns follow the stream's own. An `uncommitted` stream is not
+    /// in the store yet.
+    pub(crate) fn new(
+        store: SharedStore,
+        object: &Object,
+        system: bool,
+        uncommitted: bool,
+    ) -> Self {
         let own = object.schema();
         let own_columns = own.fields().len();
         let schema = if system { with_system_columns(&own) } else { own };
-        StreamTable { store, stream: object.id, schema, own_columns }
+        StreamTable { store, stream: object.id, schema, own_columns, uncommitted }
     }
 }
 
@@ -93,8 +101,11 @@ impl TableProvider for StreamTable {
         let projection: Vec<usize> =
             projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&projection)?);
-        let head = self.store.head(self.stream).map_err(external)?;
-        let mut range = head.oldest..head.next;
+        let mut range = 0..0;
+        if !self.uncommitted {
+            let head = self.store.head(self.stream).map_err(external)?;
+            range = head.oldest..head.next;
+        }
         for bound in filters.iter().filter_map(offset_bound) {
             range.start = range.start.max(bound.start);
             range.end = range.end.min(bound.end);

@@ -136,6 +136,7 @@ pub(super) async fn copy_out(
     let (schema, rows) = match &copy.what {
         CopyWhat::Query(query) => rows(session, query, args).await?,
         CopyWhat::Subscribe(subscribe) => {
+            super::cursor::settle(session, subscribe).await;
             let subscription = super::cursor::open(session, subscribe, Some(args))?;
             (subscription.schema(), subscription.into_rows())
         }

@@ -210,7 +210,7 @@ pub(super) async fn run(
             _ => query::copy_out(session, c, args).await,
         },
         StatementKind::Query(q) => query::select(session, q, args).await,
-        StatementKind::Subscribe(s) => cursor::subscribe(session, s, args),
+        StatementKind::Subscribe(s) => cursor::subscribe(session, s, args).await,
         StatementKind::Explain(e) => explain::explain(session, e, args).await,
         StatementKind::Show(s) => show::show(session, s),
         StatementKind::Listen(name) => tag(show::listen(session, name)),

@@ -13,15 +13,27 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
+};
 
 use super::Functions;
+use super::array_in::array_in;
 use super::convert::{
     BYTEA_IN, DATE_IN, INTERVAL_IN, JSONB_IN, TEXT_OUT, TIMESTAMP_IN, TIMESTAMPTZ_IN, UUID_IN,
 };
+use crate::datetime::Zone;
+
+/// What casts depend on besides the values.
+#[derive(Clone, Copy)]
+pub(crate) struct Casts<'a> {
+    pub(crate) functions: &'a Functions,
+    /// Of texts that name none.
+    pub(crate) zone: Zone,
+}
 
 /// Replaces the casts of a whole plan.
-pub(crate) fn replace(plan: LogicalPlan, functions: &Functions) -> Result<LogicalPlan> {
+pub(crate) fn replace(plan: LogicalPlan, rules: Casts<'_>) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let schema = match &node {
             LogicalPlan::TableScan(scan) => scan.projected_schema.as_ref().clone(),
@@ -30,7 +42,7 @@ pub(crate) fn replace(plan: LogicalPlan, functions: &Functions) -> Result<Logica
         let names = NamePreserver::new(&node);
         let replaced = node.map_expressions(|expr| {
             let name = names.save(&expr);
-            Ok(in_expr(expr, &schema, functions)?.update_data(|e| name.restore(e)))
+            Ok(in_expr(expr, &schema, rules)?.update_data(|e| name.restore(e)))
         })?;
         if replaced.transformed {
             replaced.map_data(LogicalPlan::recompute_schema)
@@ -45,7 +57,7 @@ pub(crate) fn replace(plan: LogicalPlan, functions: &Functions) -> Result<Logica
 pub(crate) fn in_expr(
     expr: Expr,
     schema: &DFSchema,
-    functions: &Functions,
+    rules: Casts<'_>,
 ) -> Result<Transformed<Expr>> {
     expr.transform_up(|e| match e {
         Expr::Cast(cast) => {
@@ -61,13 +73,36 @@ pub(crate) fn in_expr(
             if is_jsonb && to_jsonb {
                 return Ok(Transformed::yes(*cast.expr));
             }
-            Ok(one(cast, &from, functions))
+            Ok(one(cast, &from, rules))
         }
+        Expr::BinaryExpr(binary) => Ok(intervals(binary, schema)),
         other => Ok(Transformed::no(other)),
     })
 }
 
-fn one(cast: Cast, from: &DataType, functions: &Functions) -> Transformed<Expr> {
+/// Comparisons of intervals: a day is 24 hours and a month 30 days, as in PostgreSQL, where Arrow
+/// compares months, days and nanoseconds one after the other.
+fn intervals(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
+    let is_interval = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Interval(_)));
+    let compares = matches!(
+        binary.op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+    );
+    if !compares || !is_interval(&binary.left) || !is_interval(&binary.right) {
+        return Transformed::no(Expr::BinaryExpr(binary));
+    }
+    let compare = auspex_plan::functions::find("interval_compare").expect("it is registered");
+    let order = compare.call(vec![*binary.left, *binary.right]);
+    let zero = Expr::Literal(ScalarValue::Int64(Some(0)), None);
+    Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(order), binary.op, Box::new(zero))))
+}
+
+fn one(cast: Cast, from: &DataType, rules: Casts<'_>) -> Transformed<Expr> {
     let to = cast.field.data_type().clone();
     let target = ColumnType::from_field(&cast.field);
     let call = |udf: &Arc<ScalarUDF>, arg: Expr| Transformed::yes(udf.call(vec![arg]));
@@ -80,9 +115,16 @@ fn one(cast: Cast, from: &DataType, functions: &Functions) -> Transformed<Expr> 
             (DataType::Binary, _) => return call(&BYTEA_IN, *cast.expr),
             (DataType::Interval(_), _) => return call(&INTERVAL_IN, *cast.expr),
             (DataType::Date32, _) => return call(&DATE_IN, *cast.expr),
+            (DataType::List(_), Some(ColumnType::Array(item))) => {
+                return call(&array_in((**item).clone()), *cast.expr);
+            }
             (DataType::Timestamp(unit, zone), _) => {
-                let udf = if zone.is_some() { &TIMESTAMPTZ_IN } else { &TIMESTAMP_IN };
-                let read = udf.call(vec![*cast.expr]);
+                let read = if zone.is_some() {
+                    let zone = Expr::Literal(ScalarValue::from(rules.zone.encode()), None);
+                    TIMESTAMPTZ_IN.call(vec![*cast.expr, zone])
+                } else {
+                    TIMESTAMP_IN.call(vec![*cast.expr])
+                };
                 return Transformed::yes(if *unit == TimeUnit::Microsecond {
                     read
                 } else {
@@ -100,7 +142,7 @@ fn one(cast: Cast, from: &DataType, functions: &Functions) -> Transformed<Expr> 
             | DataType::Float64
             | DataType::Timestamp(..)
     );
-    let cut = match (&target, functions.scalar("left")) {
+    let cut = match (&target, rules.functions.scalar("left")) {
         (Some(ColumnType::Varchar(n)), Some(left)) => Some((*n, left)),
         _ => None,
     };
@@ -123,7 +165,7 @@ fn one(cast: Cast, from: &DataType, functions: &Functions) -> Transformed<Expr> 
         && matches!(from, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..));
     if rounds
         && !is_round(&cast.expr)
-        && let Some(round) = functions.scalar("round")
+        && let Some(round) = rules.functions.scalar("round")
     {
         let rounded = round.call(vec![*cast.expr]);
         return Transformed::yes(Expr::Cast(Cast { expr: Box::new(rounded), field: cast.field }));

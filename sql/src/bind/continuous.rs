@@ -15,6 +15,7 @@ use sqlparser::ast::{self, Spanned};
 use super::context::Reader;
 use super::query::{canonical, shown_columns};
 use super::{Binder, Result, error};
+use crate::datetime::Zone;
 use crate::statement::Query;
 
 /// A continuous query with what the catalog keeps of it.
@@ -32,7 +33,8 @@ impl Binder {
     /// Binds a continuous query: `CREATE STREAM .. AS`, `SUBSCRIBE (..)`.
     pub fn bind_continuous(&self, query: &Query) -> Result<BoundContinuous> {
         refuse_clauses(query)?;
-        let planned = self.plan(query, Reader::Continuous, &[], None)?;
+        let stored = self.clone().with_time_zone(Zone::UTC);
+        let planned = stored.plan(query, Reader::Continuous, &[], None)?;
         if !planned.params.is_empty() {
             return Err(Diagnostic::error(
                 SqlState::UNDEFINED_PARAMETER,
@@ -41,8 +43,9 @@ impl Binder {
             .hint("A continuous query outlives the statement; write the value in.")
             .at(query.span));
         }
-        let plan =
-            canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;
+        let plan = canonical(planned.plan)
+            .and_then(|plan| stored.coerce(plan))
+            .map_err(error::unplaced)?;
         let plan = endless(plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let columns = output_columns(&plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let inputs: Vec<ObjectId> = planned.found.relations().into_iter().collect();

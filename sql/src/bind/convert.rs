@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use crate::datetime;
+use crate::datetime::{self, Zone};
 use arrow::array::types::ArrowPrimitiveType;
 use arrow::array::types::{Float32Type, Float64Type, IntervalMonthDayNanoType};
 use arrow::array::{
@@ -30,9 +30,9 @@ pub(crate) static BYTEA_IN: LazyLock<Arc<ScalarUDF>> =
 /// Text to `interval`.
 pub(crate) static INTERVAL_IN: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| conversion("interval_in", ColumnType::Interval, interval_in));
-/// Text to `timestamptz`.
+/// Text and zone (as [`Zone::encode`] writes it) to `timestamptz`.
 pub(crate) static TIMESTAMPTZ_IN: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| conversion("timestamptz_in", ColumnType::Timestamptz, timestamptz_in));
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(TimestamptzIn::new())));
 /// Text to `timestamp`.
 pub(crate) static TIMESTAMP_IN: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| conversion("timestamp_in", ColumnType::Timestamp, timestamp_in));
@@ -47,6 +47,21 @@ pub(crate) static TEXT_OUT: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| conversion("text_out", ColumnType::Text, text_out));
 
 type Call = fn(&ArrayRef) -> Result<ArrayRef>;
+
+/// Texts to values of a type that PostgreSQL reads otherwise than Arrow; `None` for the others.
+pub(crate) fn text_to(target: &ColumnType, texts: &ArrayRef) -> Option<Result<ArrayRef>> {
+    let read: Call = match target {
+        ColumnType::Uuid => uuid_in,
+        ColumnType::Bytea => bytea_in,
+        ColumnType::Interval => interval_in,
+        ColumnType::Timestamptz => timestamptz_utc_in,
+        ColumnType::Timestamp => timestamp_in,
+        ColumnType::Date => date_in,
+        ColumnType::Jsonb => jsonb_in,
+        _ => return None,
+    };
+    Some(read(texts))
+}
 
 /// An immutable function of one value; null stays null.
 #[derive(Debug)]
@@ -216,9 +231,52 @@ fn interval_in(input: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
-fn timestamptz_in(input: &ArrayRef) -> Result<ArrayRef> {
+/// [`TIMESTAMPTZ_IN`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TimestamptzIn {
+    signature: Signature,
+}
+
+impl TimestamptzIn {
+    fn new() -> Self {
+        TimestamptzIn { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for TimestamptzIn {
+    fn name(&self) -> &str {
+        "timestamptz_in"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(ColumnType::Timestamptz.arrow())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [input, ColumnarValue::Scalar(zone)] = args.args.as_slice() else {
+            return Err(DataFusionError::Internal("timestamptz_in takes a text and a zone".into()));
+        };
+        let zone = zone.try_as_str().flatten().and_then(Zone::decode).unwrap_or(Zone::UTC);
+        let constant = matches!(input, ColumnarValue::Scalar(_));
+        let input = input.to_array(if constant { 1 } else { args.number_rows })?;
+        let times: TimestampMicrosecondArray =
+            parsed(&input, "timestamp with time zone", |t| datetime::timestamptz(t, zone))?;
+        let output: ArrayRef = Arc::new(times.with_timezone(auspex_plan::types::UTC));
+        if constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?));
+        }
+        Ok(ColumnarValue::Array(output))
+    }
+}
+
+/// Items of an array, where the zone is UTC if not named.
+fn timestamptz_utc_in(input: &ArrayRef) -> Result<ArrayRef> {
     let times: TimestampMicrosecondArray =
-        parsed(input, "timestamp with time zone", datetime::timestamptz)?;
+        parsed(input, "timestamp with time zone", |t| datetime::timestamptz(t, Zone::UTC))?;
     Ok(Arc::new(times.with_timezone(auspex_plan::types::UTC)))
 }
 
@@ -235,7 +293,7 @@ fn date_in(input: &ArrayRef) -> Result<ArrayRef> {
 fn parsed<T: ArrowPrimitiveType>(
     input: &ArrayRef,
     type_name: &str,
-    parse: fn(&str) -> Option<T::Native>,
+    parse: impl Fn(&str) -> Option<T::Native>,
 ) -> Result<PrimitiveArray<T>> {
     let mut out = PrimitiveBuilder::<T>::with_capacity(input.len());
     for text in texts(input)? {

@@ -7,6 +7,7 @@
 //! Plans are logical and not optimised. Parameters stay placeholders, each with a type; fill them in
 //! with `LogicalPlan::with_param_values`.
 
+mod array_in;
 mod assign;
 mod casts;
 mod change;
@@ -45,6 +46,7 @@ use auspex_plan::diagnostic::did_you_mean;
 use auspex_plan::{Diagnostic, SqlState};
 use datafusion::logical_expr::{Expr, TableSource};
 
+use crate::datetime::Zone;
 use crate::statement::Name;
 use resolve::Relation;
 
@@ -79,6 +81,8 @@ pub struct Binder {
     pub(crate) sources: Arc<dyn Sources>,
     pub(crate) search_path: Vec<String>,
     pub(crate) database: Option<String>,
+    /// Time zone of texts that name none, in queries that end.
+    pub(crate) zone: Zone,
     /// Names that have been resolved before, for a stored query.
     pub(crate) bindings: BTreeMap<String, ObjectId>,
 }
@@ -96,6 +100,7 @@ impl Binder {
             sources,
             search_path: vec![DEFAULT_SCHEMA.to_string()],
             database: None,
+            zone: Zone::UTC,
             bindings: BTreeMap::new(),
         }
     }
@@ -109,6 +114,12 @@ impl Binder {
     /// Name of the database, which may stand before a schema.
     pub fn with_database(mut self, database: impl Into<String>) -> Binder {
         self.database = Some(database.into());
+        self
+    }
+
+    /// The time zone of times that name none, in queries that end. Stored expressions are in UTC.
+    pub fn with_time_zone(mut self, zone: Zone) -> Binder {
+        self.zone = zone;
         self
     }
 

@@ -57,7 +57,10 @@ impl Binder {
     pub(crate) fn coerce(&self, plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
         let config = super::context::session_config();
         let plan = Analyzer::new().execute_and_check(plan, config.options(), |_, _| {})?;
-        super::casts::replace(plan, &self.functions)
+        super::casts::replace(
+            plan,
+            super::casts::Casts { functions: &self.functions, zone: self.zone },
+        )
     }
 
     /// Plans a query; `extra` is a relation besides those of the catalog.

@@ -17,6 +17,7 @@ use super::context::{Context, Reader};
 use super::query::{case_slip, rename};
 use super::resolve::Resolver;
 use super::{Binder, Result, assign, casts, error};
+use crate::datetime::Zone;
 use crate::statement::Expr;
 
 /// What happens to each row that is inserted. Expressions are over [`BoundRules::schema`]; all
@@ -36,6 +37,9 @@ pub struct BoundRules {
 impl Binder {
     /// The rules of a stream or table, from the texts in the catalog.
     pub fn bind_rules(&self, object: &Object) -> Result<BoundRules> {
+        if self.zone != Zone::UTC {
+            return self.clone().with_time_zone(Zone::UTC).bind_rules(object);
+        }
         let columns = object.columns();
         let checks = match &object.kind {
             ObjectKind::Stream(stream) => stream.checks.as_slice(),
@@ -138,7 +142,8 @@ impl Binder {
     ) -> datafusion::common::Result<PlanExpr> {
         let context = SimplifyContext::builder().with_schema(schema.clone()).build();
         let coerced = ExprSimplifier::new(context).coerce(expr, schema)?;
-        casts::in_expr(coerced, schema, &self.functions).data()
+        let rules = casts::Casts { functions: &self.functions, zone: self.zone };
+        casts::in_expr(coerced, schema, rules).data()
     }
 
     /// `expr`, of type `source`, as a value of `column`.

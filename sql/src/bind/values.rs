@@ -115,7 +115,7 @@ fn literal_kind(expr: &ast::Expr) -> u8 {
 }
 
 fn is_text(t: &ColumnType) -> bool {
-    matches!(t, ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Jsonb)
+    matches!(t, ColumnType::Text | ColumnType::Varchar(_))
 }
 
 /// `CAST(value AS type)`; a type of no name here stays as it is.

@@ -95,28 +95,6 @@ fn errors_show_position_and_hint() {
 }
 
 #[test]
-fn backslash_commands_find_streams_and_tables() {
-    let server = Server::start().expect("the server starts");
-    run(
-        &server,
-        "CREATE STREAM trades (symbol text NOT NULL, price double precision);
-         CREATE STREAM big AS SELECT * FROM trades WHERE price > 1;
-         CREATE TABLE users (id bigint PRIMARY KEY, name text);",
-    );
-    let listed = run(&server, "\\d\n");
-    for name in ["trades", "big", "users"] {
-        assert!(listed.contains(name), "{listed}");
-    }
-    let described = run(&server, "\\d trades\n");
-    assert!(described.contains("symbol|text") && described.contains("not null"), "{described}");
-    for command in
-        ["\\dt", "\\dv", "\\dm", "\\dn", "\\df", "\\l", "\\du", "\\conninfo", "\\d users", "\\di"]
-    {
-        run(&server, &format!("{command}\n"));
-    }
-}
-
-#[test]
 fn listen_shows_rows_of_a_stream_as_json() {
     let server = Server::start().expect("the server starts");
     run(

@@ -132,7 +132,8 @@ fn run_program(arguments: &RunArguments) -> Result<(), Failure> {
     let mut embedded = Embedded::in_memory(workers, arguments.batch_rows)?;
     let order = program.load(&mut embedded, &survey)?;
     let out: Box<dyn Write> = match &arguments.output {
-        None => Box::new(io::stdout().lock()),
+        // Not locked: `.print` writes there too.
+        None => Box::new(io::stdout()),
         Some(path) => Box::new(
             File::create(path)
                 .map_err(|e| Failure::Other(format!("cannot write {}: {e}", path.display())))?,
@@ -142,9 +143,8 @@ fn run_program(arguments: &RunArguments) -> Result<(), Failure> {
     let left_out = replay::replay(&mut embedded, &inputs, &survey, &mut output)?;
     output.finish()?;
     for (event_type, events) in left_out {
-        eprintln!(
-            "auspex: {events} events of type {event_type} left out: the program does not read them"
-        );
+        let events = report::count(events, "event");
+        eprintln!("auspex: {events} of type {event_type} left out: the program does not read them");
     }
     summary(&embedded)
 }
@@ -160,20 +160,18 @@ fn summary(embedded: &Embedded) -> Result<(), Failure> {
         let Some(status) = embedded.status(stream.id) else { continue };
         let counters = status.counters;
         if counters.dead_letters > 0 {
-            eprintln!(
-                "auspex: stream {name}: {} rows failed and were left out",
-                counters.dead_letters
-            );
+            let rows = report::count(counters.dead_letters, "row");
+            eprintln!("auspex: stream {name}: {rows} failed, left out as dead letters:");
             for letter in embedded.dead_letters(&stream).iter().take(3) {
                 eprintln!("  {}: {}", letter.reason, letter.row);
             }
         }
         for (count, what) in [
-            (counters.skipped, "rows failed and were skipped"),
-            (counters.nulled, "rows have a null in place of a failed expression"),
+            (counters.skipped, "failed, skipped"),
+            (counters.nulled, "with null in place of a failed expression"),
         ] {
             if count > 0 {
-                eprintln!("auspex: stream {name}: {count} {what}");
+                eprintln!("auspex: stream {name}: {} {what}", report::count(count, "row"));
             }
         }
     }

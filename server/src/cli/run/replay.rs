@@ -189,15 +189,16 @@ impl Chunk {
             return Ok(());
         }
         let mut arrivals = Vec::new();
-        let mut places = BTreeMap::new();
+        let mut positions = BTreeMap::new();
         for event_type in types.values_mut().filter(|t| !t.builder.is_empty()) {
             let stream = event_type.object.id;
-            places.insert(stream, arrivals.len());
+            positions.insert(stream, arrivals.len());
             let time = chunk.times.remove(&stream).unwrap_or_default();
-            arrivals.push(Arrivals { stream, rows: event_type.builder.finish()?, time });
+            let (rows, places) = event_type.builder.finish()?;
+            arrivals.push(Arrivals { stream, rows, time, places });
         }
         let order: Vec<(usize, usize)> =
-            chunk.runs.iter().map(|(stream, len)| (places[stream], *len)).collect();
+            chunk.runs.iter().map(|(stream, len)| (positions[stream], *len)).collect();
         embedded.append(arrivals, &order)?;
         embedded.settle();
         Ok(())

@@ -54,7 +54,7 @@ impl Session {
             .collect();
         let targets = target_columns(object, &names)?;
         rules.refuse_generated(&targets)?;
-        let rows = rules.complete(&self.engine, &targets, given, Some(1))?;
+        let rows = rules.complete(&self.engine, &targets, given, None)?;
         Ok(CompleteRows { object: object.clone(), rows, time: Run::Each(time.into()) })
     }
 

@@ -37,6 +37,9 @@ fn inserted_rows_have_exactly_the_columns_of_the_relation() {
         "insert into trades (symbol, volume) values ((select max(symbol) from quotes), 3), ('x', 4)",
         "insert into users (id) values (1) on conflict do nothing",
         "insert into users select 1, 'x', 2, now()",
+        "insert into quotes (j, u, b) values ('{}', null, 'x'), (null, 'a0eebc999c0b4ef8bb6d6bb9bd380a11', '')",
+        "insert into quotes (j, symbol) values ('{}', 'a')",
+        "insert into quotes (j) select j from quotes",
         "insert into quotes (symbol, small, ok, tags, n) values ('a', 1, 't', array['x'], 2), ('b', 2.5, false, null, '3.5')",
     ] {
         let bound = insert(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
@@ -120,6 +123,12 @@ fn inserts_are_refused_where_they_are_wrong() {
         "42804",
         "column \"id\" is of type bigint but expression is of type boolean",
         "true",
+    );
+    check(
+        "insert into quotes (j) select symbol from trades",
+        "42804",
+        "column \"j\" is of type jsonb but expression is of type text",
+        "symbol",
     );
     check(
         "insert into users (score) select symbol from trades",

@@ -105,6 +105,7 @@ pub(super) fn catalog() -> Catalog {
                 Column::new("n", C::Numeric { precision: 10, scale: 2 }),
                 Column::new("u", C::Uuid),
                 Column::new("b", C::Bytea),
+                Column::new("j", C::Jsonb),
             ]),
         ),
         (

@@ -42,7 +42,7 @@ fn output_columns_are_named_as_postgresql_names_them() {
     );
     check_columns(
         "select *, price from quotes where false",
-        "symbol text, price double precision, small smallint, ok boolean, tags text[], n numeric(10,2), u uuid, b bytea, price double precision",
+        "symbol text, price double precision, small smallint, ok boolean, tags text[], n numeric(10,2), u uuid, b bytea, j jsonb, price double precision",
     );
     check_columns("select g from generate_series(1, 3) g", "g bigint");
     check_columns("select generate_series from generate_series(1, 3)", "generate_series bigint");

@@ -153,5 +153,11 @@ fn constants_are_evaluated() {
         let error = constant(text, C::Text).expect_err(text);
         assert_eq!((error.state.0, error.message.as_str()), (state, message), "{text}");
     }
+    let berlin = crate::Zone::Named("Europe/Berlin".parse().expect("a zone"));
+    let local = binder()
+        .with_time_zone(berlin)
+        .constant(&expr("'2024-01-01 10:00'::timestamptz::text"), &C::Text, &[])
+        .expect("local time");
+    assert_eq!(local, ScalarValue::Utf8View(Some("2024-01-01 09:00:00+00".into())));
     assert_eq!(constant("1 / 0", C::BigInt).expect_err("division").state.0, "22012");
 }
