@@ -151,11 +151,12 @@ impl RowBuilder {
         }
     }
 
-    /// The rows collected since the last call, in order; all columns nullable.
+    /// The rows collected since the last call, in order, and where each was read. All columns are
+    /// nullable.
     ///
     /// # Errors
     /// For a value that does not fit its column, with its place.
-    pub fn finish(&mut self) -> Result<RecordBatch> {
+    pub fn finish(&mut self) -> Result<(RecordBatch, Vec<Place>)> {
         let rows = self.places.len();
         let cells: Vec<Vec<Value>> = self.cells.iter_mut().map(std::mem::take).collect();
         let places = std::mem::take(&mut self.places);
@@ -168,13 +169,10 @@ impl RowBuilder {
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(|e| {
-            let place = places
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Place { file: Arc::from(std::path::Path::new("")), line: 0 });
-            ConnectError::data(&place, e.to_string())
-        })
+        match RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options) {
+            Ok(batch) => Ok((batch, places)),
+            Err(e) => Err(ConnectError::data(&first(&places), e.to_string())),
+        }
     }
 
     /// Finds the row of a value that does not fit.
@@ -189,11 +187,14 @@ impl RowBuilder {
         let found = values.iter().zip(places).find_map(|(v, p)| alone(v).map(|m| (p, m)));
         // Every value alone is fine only if the whole is too large: then the first row will do.
         let (place, message) = match found {
-            Some((place, message)) => (Some(place), message),
-            None => (places.first(), message),
+            Some((place, message)) => (place.clone(), message),
+            None => (first(places), message),
         };
-        let unknown = Place { file: Arc::from(std::path::Path::new("")), line: 0 };
-        let text = format!("`{}.{}`: {message}", self.event_type, column.name);
-        ConnectError::data(place.unwrap_or(&unknown), text)
+        ConnectError::data(&place, format!("`{}.{}`: {message}", self.event_type, column.name))
     }
+}
+
+fn first(places: &[Place]) -> Place {
+    let unknown = || Place { file: Arc::from(std::path::Path::new("")), line: 0 };
+    places.first().cloned().unwrap_or_else(unknown)
 }

@@ -45,11 +45,11 @@ pub fn duration_us(text: &str, bare_us: Option<i64>) -> Option<i64> {
             return None;
         }
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        total += whole * nanos;
+        total = total.checked_add(whole * nanos)?;
         let mut place = nanos;
         for digit in fraction.bytes() {
             place /= 10;
-            total += i128::from(digit - b'0') * place;
+            total = total.checked_add(i128::from(digit - b'0') * place)?;
         }
         rest = tail;
     }
@@ -109,6 +109,8 @@ mod tests {
             assert_eq!(duration_us(text, Some(1000)), expected, "{text}");
         }
         assert_eq!(duration_us("100", None), None);
+        let long = "999999999999999999w".repeat(300_000);
+        assert_eq!(duration_us(&long, None), None);
     }
 
     #[test]

@@ -226,7 +226,7 @@ fn rows(text: &str, columns: &str) -> Result<usize, String> {
     for event in reader(FileKind::Evt, text.as_bytes(), None).expect("opens") {
         builder.push(event.map_err(shown)?).map_err(shown)?;
     }
-    builder.finish().map(|batch| batch.num_rows()).map_err(shown)
+    builder.finish().map(|(batch, _)| batch.num_rows()).map_err(shown)
 }
 
 #[test]
