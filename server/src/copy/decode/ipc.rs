@@ -305,7 +305,11 @@ fn array(
     } else if let Some(strings) = array.as_string_opt::<i32>()
         && field.data_type() == &DataType::Utf8View
     {
-        Arc::new(views::of_strings(strings))
+        let views = views::of_strings(strings);
+        if kind == &ColumnType::Text && memchr::memchr(0, strings.value_data()).is_none() {
+            return Ok(Arc::new(views));
+        }
+        Arc::new(views)
     } else {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(array, field.data_type(), &options).map_err(|error| {

@@ -382,6 +382,14 @@ fn arrow_streams_that_do_not_fit_are_refused() {
             .unwrap_err();
         assert_eq!((error.state.0, error.message.as_str()), (state, message));
     }
+    let text = batch(vec![("s", ColumnType::Text, texts(&[None]))]);
+    let nul: ArrayRef = Arc::new(StringArray::from(vec!["abc", "a\0c"]));
+    let error = decode(&CopyOptions::of(Format::Arrow), &text, &stream(vec![("s", nul)]), &[], 10)
+        .unwrap_err();
+    assert_eq!(
+        (error.context("t").as_deref(), error.message.as_str()),
+        (Some("COPY t, line 2, column s"), "invalid byte sequence for encoding \"UTF8\": 0x00")
+    );
     let bytes = stream(vec![("s", s()), ("n", n(vec![1, 2]))]);
     for end in [0, 3, 100, bytes.len() - 9, bytes.len() - 3] {
         let error =
