@@ -66,12 +66,6 @@ bench-footprint: ## start-up time, idle memory, size of the binary
 	@cargo build --release -p auspex-benches -p auspex-deps --bin footprint
 	@$(BIN)/footprint --server $(BIN)/auspex
 
-bench-footprint: ## start-up time, idle memory, size of the binary
-	@scripts/bootstrap.sh build
-	@$(SERVER)
-	@cargo build --release -p auspex-benches -p auspex-deps --bin footprint
-	@$(BIN)/footprint --server $(BIN)/auspex
-
 data-full-year: ## fetch all 336,776 flights of 2013 (PyPI) into the target directory
 	@scripts/bootstrap.sh python
 	@scripts/flights.py --year --out $(CARGO_TARGET_DIR)/flights
