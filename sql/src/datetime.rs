@@ -88,7 +88,7 @@ fn read(text: &str) -> Option<Reading> {
     if text.eq_ignore_ascii_case("epoch") {
         return Some(Reading { clock: DateTime::UNIX_EPOCH.naive_utc(), offset: Some(0) });
     }
-    let end = text.find(|c: char| c == ' ' || c == 'T' || c == 't').unwrap_or(text.len());
+    let end = text.find([' ', 'T', 't']).unwrap_or(text.len());
     let (day, rest) = text.split_at(end);
     let (day, rest) = match rest {
         "" => (day, ""),

@@ -24,6 +24,7 @@ mod query;
 mod resolve;
 mod returning;
 mod rules;
+mod scope;
 mod values;
 mod wildcard;
 

@@ -19,7 +19,8 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span as AstSpan;
 
 use super::context::Reader;
-use super::names::{self, MARK};
+use super::names;
+use super::scope::Frame;
 use super::{Binder, Result};
 use crate::source::Source;
 
@@ -49,32 +50,15 @@ pub(crate) enum Relation<'a> {
     System(String, String),
 }
 
-/// Names in scope.
-struct Frame {
-    ctes: Vec<Cte>,
-    /// How many of them can be seen where the visit is.
-    visible: usize,
-    recursive: bool,
-}
-
-struct Cte {
-    /// Name as written.
-    name: String,
-    /// Name DataFusion is to know it by: one that no outer CTE has.
-    unique: String,
-    /// Address of its query, by which visiting it is recognised.
-    address: usize,
-}
-
 pub(crate) struct Resolver<'a> {
     binder: &'a Binder,
     source: &'a Arc<Source>,
     reader: Reader,
     /// Names that are relations although the catalog does not know them.
     pub(crate) known: Vec<String>,
-    frames: Vec<Frame>,
+    pub(super) frames: Vec<Frame>,
     /// Number of CTEs that have been given another name.
-    renamed: usize,
+    pub(super) renamed: usize,
     pub(crate) found: Found,
 }
 
@@ -111,45 +95,6 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn at(&self, span: AstSpan) -> Option<Span> {
         self.source.span(span)
-    }
-
-    pub(super) fn is_cte(&self, name: &ObjectName) -> bool {
-        let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return false };
-        self.known.contains(&names::fold(ident)) || self.cte(name).is_some()
-    }
-
-    /// The CTE a name means here: the innermost one that can be seen.
-    fn cte(&self, name: &ObjectName) -> Option<&Cte> {
-        let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
-        let name = names::fold(ident);
-        self.frames
-            .iter()
-            .rev()
-            .find_map(|f| f.ctes.iter().take(f.visible).find(|c| c.name == name))
-    }
-
-    /// The names a `WITH` introduces, unique ones written in.
-    fn introduce(&mut self, with: &mut ast::With) -> Result<Vec<Cte>> {
-        let mut ctes: Vec<Cte> = Vec::with_capacity(with.cte_tables.len());
-        for cte in &mut with.cte_tables {
-            let name = names::fold(&cte.alias.name);
-            let span = cte.alias.name.span;
-            if ctes.iter().any(|c| c.name == name) {
-                return Err(Diagnostic::error(
-                    SqlState("42712"),
-                    format!("WITH query name \"{name}\" specified more than once"),
-                )
-                .at_opt(self.at(span)));
-            }
-            let mut unique = name.clone();
-            if self.frames.iter().any(|f| f.ctes.iter().any(|c| c.unique == name)) {
-                self.renamed += 1;
-                unique = format!("{name}{MARK}{}", self.renamed);
-                cte.alias.name = quoted(&unique, span);
-            }
-            ctes.push(Cte { name, unique, address: address(&cte.query) });
-        }
-        Ok(ctes)
     }
 
     pub(super) fn refuse(&self, what: impl Into<String>, span: AstSpan) -> Diagnostic {
@@ -595,7 +540,7 @@ fn expr_end(expr: &Expr) -> AstSpan {
 }
 
 /// Where a node is in memory while the tree is visited.
-fn address(query: &Query) -> usize {
+pub(super) fn address(query: &Query) -> usize {
     std::ptr::from_ref(query) as usize
 }
 
