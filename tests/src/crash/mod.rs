@@ -5,7 +5,7 @@
 //! *acknowledged* (its rows must be there, once) or *open* (the connection broke before the
 //! answer: its rows are there completely or not at all, and do not change their mind later).
 //!
-//! Checked after each start ([`check`]):
+//! Checked after each start (module `check`):
 //! * every acknowledged row is there, nothing is there twice, nothing appears that was not sent;
 //! * a statement, a COPY, a transaction over two streams is there completely or not at all;
 //! * each derived stream holds, at the same offsets, what recomputing it from its input gives;
