@@ -289,7 +289,8 @@ pub(super) async fn create_stream_as(
     else {
         return Ok("CREATE STREAM".into());
     };
-    definition.start = session.starts(&query.inputs, options.start_earliest.unwrap_or(false))?;
+    definition.start =
+        session.starts(&query.inputs, options.start_earliest.unwrap_or(false)).await?;
     let stream = Stream {
         columns,
         event_time: query.event_time.clone(),
@@ -336,7 +337,7 @@ async fn replace_query(
     }
     let old_generation = old.generation;
     new.definition.generation = old_generation + 1;
-    new.definition.start = session.starts(&new.query.inputs, new.start.unwrap_or(false))?;
+    new.definition.start = session.starts(&new.query.inputs, new.start.unwrap_or(false)).await?;
     let ddl = session.ddl().await?;
     ddl.apply(CatalogCommand::ReplaceQuery { id: existing.id, definition: new.definition })?;
     ddl.replace.retain(|(id, _)| *id != existing.id);
@@ -354,11 +355,17 @@ async fn replace_query(
 
 impl Session {
     /// First offsets a new query reads of its inputs: the oldest rows kept, or the present ends.
-    pub(super) fn starts(
-        &self,
+    /// Derived inputs are waited for, so that the present end of one does not depend on how far its
+    /// query has come.
+    pub(super) async fn starts(
+        &mut self,
         inputs: &[ObjectId],
         earliest: bool,
     ) -> Result<BTreeMap<ObjectId, u64>, Diagnostic> {
+        if !earliest {
+            let sequence = self.engine.store.sequence();
+            self.engine.wait_for(&self.engine.catalog(), inputs, sequence).await;
+        }
         let created = |id: &ObjectId| {
             self.work.ddl.as_ref().is_some_and(|d| d.created.iter().any(|c| c.id == *id))
         };

@@ -25,7 +25,7 @@ pub(super) async fn run_vpl(session: &mut Session, text: &str) -> Result<String,
     session.require_writable("CREATE STREAM")?;
     let schema = session.settings.search_path().remove(0);
     session.ddl().await?;
-    let made = make_vpl(session, text, &schema, None)?;
+    let made = make_vpl(session, text, &schema, None).await?;
     if made.objects.is_empty() {
         return Err(Diagnostic::unsupported("this program declares no event and no stream")
             .hint("Constants and functions belong into the same message as the streams that use them, or into CREATE PIPELINE."));
@@ -44,13 +44,13 @@ impl Session {
     ) -> Result<(), Diagnostic> {
         let schema = self.settings.search_path().remove(0);
         self.ddl().await?;
-        let made = make_vpl(self, text, &schema, Some(infer))?;
+        let made = make_vpl(self, text, &schema, Some(infer)).await?;
         self.ddl().await?.create(Vec::new(), made.objects, made.queries)
     }
 }
 
 /// Binds a VPL program whose objects go to `schema`.
-fn make_vpl(
+async fn make_vpl(
     session: &mut Session,
     text: &str,
     schema: &str,
@@ -76,7 +76,7 @@ fn make_vpl(
             let existing: Vec<ObjectId> =
                 query.inputs.iter().copied().filter(|i| !new.contains(i)).collect();
             if let Some(definition) = &mut stream.definition {
-                definition.start = session.starts(&existing, false)?;
+                definition.start = session.starts(&existing, false).await?;
                 definition
                     .start
                     .extend(query.inputs.iter().filter(|i| new.contains(i)).map(|i| (*i, 0)));
@@ -154,7 +154,7 @@ pub(super) async fn create_pipeline(
     };
     match create.language {
         Language::Vpl => {
-            let made = make_vpl(session, &create.body, &name, None).map_err(shifted)?;
+            let made = make_vpl(session, &create.body, &name, None).await.map_err(shifted)?;
             session.ddl().await?.create(Vec::new(), made.objects, made.queries)?;
         }
         Language::Sql => run_sql(session, &create.body, &name).await.map_err(shifted)?,

@@ -9,12 +9,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
-use auspex_server::engine::{Engine, EngineOptions, Outcome, Session};
-use auspex_storage::{
-    Append, Durability, MemStore, RocksOptions, RocksStore, Run, SharedStore, StorageError, Store,
-    Transaction,
-};
-use futures::StreamExt;
+use auspex_plan::catalog::Object;
+use auspex_server::embedded::{Arrivals, Embedded};
+use auspex_storage::{MemStore, RocksOptions, RocksStore, SharedStore, StorageError, Store};
 use serde_json::{Map, Value};
 
 use crate::format::Row;
@@ -59,9 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A running engine with one session.
 pub(crate) struct Life {
     store: Weak<dyn Store>,
-    runtime: tokio::runtime::Runtime,
-    engine: Arc<Engine>,
-    session: Session,
+    embedded: Embedded,
 }
 
 /// A row of a stream as found: offset, event time in microseconds since 1970, columns in order.
@@ -70,28 +65,16 @@ pub(crate) type Found = (u64, i64, Map<String, Value>);
 impl Life {
     /// Opens what is in `home`.
     pub(crate) fn begin(home: &Home, workers: usize, batch_rows: usize) -> Result<Life, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|e| e.to_string())?;
-        let options = EngineOptions { data_dir: None, workers, batch_rows, sweep_seconds: 0 };
         let opened = home.open()?;
         let store = Arc::downgrade(&opened);
-        let engine = {
-            let _inside = runtime.enter();
-            Engine::with_store(opened, options).map_err(|e| text(&e))?
-        };
-        let session = engine.session("auspex", "auspex");
-        Ok(Life { store, runtime, engine, session })
+        let embedded = Embedded::with_store(opened, workers, batch_rows).map_err(|e| text(&e))?;
+        Ok(Life { store, embedded })
     }
 
     /// Ends without telling anybody.
     pub(crate) fn crash(self, home: &Home) -> Result<(), String> {
-        let Life { store, runtime, engine, session } = self;
-        drop(session);
-        drop(engine);
-        drop(runtime);
+        let Life { store, embedded } = self;
+        drop(embedded);
         // The threads of its queries end in the background: wait until they have let go.
         let own = match home {
             Home::Memory(_) => 1,
@@ -111,55 +94,38 @@ impl Life {
     pub(crate) fn stop(self, home: &Home) -> Result<(), String> {
         // A store in memory that is closed would stay closed.
         if let Home::Disk(_) = home {
-            let shutdown = self.engine.shutdown();
-            self.runtime.block_on(shutdown).map_err(|e| text(&e))?;
+            self.embedded.shutdown().map_err(|e| text(&e))?;
         }
         self.crash(home)
     }
 
     /// Runs all statements of a text; the rows of the last one that has any.
     pub(crate) fn run(&mut self, sql: &str) -> Result<Vec<RecordBatch>, Diagnostic> {
-        let session = &mut self.session;
-        self.runtime.block_on(async {
-            let outcome = run_all(session, sql).await;
-            let end = session.end_of_pipeline(outcome.is_err()).await;
-            let batches = outcome?;
-            end?;
-            Ok(batches)
-        })
+        self.embedded.run(sql)
     }
 
     /// Appends rows to one stream, in one transaction, as its connector would.
-    pub(crate) fn append(&self, input: &[Row]) -> Result<(), String> {
+    pub(crate) fn append(&mut self, input: &[Row]) -> Result<(), String> {
         let Some(first) = input.first() else { return Ok(()) };
-        let catalog = self.engine.catalog();
-        let object = catalog
-            .objects()
-            .find(|o| o.name.name == first.stream && o.stream().is_some())
-            .ok_or_else(|| format!("no stream {}", first.stream))?;
+        let object = self.find(&first.stream)?;
         let fields: Vec<_> = input.iter().map(|row| row.fields.clone()).collect();
-        let batch = rows::build(&object.schema(), &fields)?;
-        let times: Vec<i64> = input.iter().map(|row| row.time_us).collect();
-        let append = Append {
+        let arrivals = Arrivals {
             stream: object.id,
-            rows: batch,
-            time: Some(Run::Each(times.into())),
-            derived: None,
-            at_offset: None,
+            rows: rows::build(&object.schema(), &fields)?,
+            time: input.iter().map(|row| row.time_us).collect(),
+            places: Vec::new(),
         };
-        let transaction = Transaction { appends: vec![append], ..Transaction::default() };
-        let pending = self.engine.store().submit(transaction, Durability::Synced);
-        self.runtime.block_on(pending.done()).map(drop).map_err(|e| e.to_string())
+        self.embedded.append(vec![arrivals], &[(0, input.len())]).map_err(|e| text(&e))
     }
 
     /// Waits until every query has seen everything.
     pub(crate) fn settle(&self) {
-        self.runtime.block_on(self.engine.settle());
+        self.embedded.settle();
     }
 
     /// All rows of a stream, by offset; none when it does not exist.
     pub(crate) fn read(&mut self, stream: &str) -> Result<Vec<Found>, String> {
-        let catalog = self.engine.catalog();
+        let catalog = self.embedded.engine().catalog();
         let found = catalog.objects().find(|o| o.name.name == stream && o.stream().is_some());
         let Some(object) = found else { return Ok(Vec::new()) };
         let quoted = format!("\"{}\".\"{}\"", object.name.schema, object.name.name);
@@ -182,21 +148,28 @@ impl Life {
 
     /// Whether there is a stream of this name.
     pub(crate) fn has(&self, stream: &str) -> bool {
-        self.engine.catalog().objects().any(|o| o.name.name == stream && o.stream().is_some())
+        self.embedded
+            .engine()
+            .catalog()
+            .objects()
+            .any(|o| o.name.name == stream && o.stream().is_some())
+    }
+
+    /// The stream of this name, in any schema.
+    fn find(&self, stream: &str) -> Result<Object, String> {
+        let catalog = self.embedded.engine().catalog();
+        let found = catalog.objects().find(|o| o.name.name == stream && o.stream().is_some());
+        found.cloned().ok_or_else(|| format!("no stream {stream}"))
     }
 
     /// Names of everything in the catalog.
     pub(crate) fn streams(&self) -> Vec<String> {
-        self.engine.catalog().objects().map(|o| o.name.to_string()).collect()
+        self.embedded.engine().catalog().objects().map(|o| o.name.to_string()).collect()
     }
 
     /// The plan of a stream's query, as text.
     pub(crate) fn plan(&mut self, stream: &str) -> Result<String, String> {
-        let catalog = self.engine.catalog();
-        let object = catalog
-            .objects()
-            .find(|o| o.name.name == stream && o.stream().is_some())
-            .ok_or_else(|| format!("no stream {stream}"))?;
+        let object = self.find(stream)?;
         let explain = format!("EXPLAIN STREAM \"{}\".\"{}\"", object.name.schema, object.name.name);
         let batches = self.run(&explain).map_err(|e| text(&e))?;
         let mut lines = String::new();
@@ -221,17 +194,6 @@ fn same_in_both_languages(line: &str) -> String {
         return String::new();
     }
     line.replace("TableScan: public.", "TableScan: ") + "\n"
-}
-
-async fn run_all(session: &mut Session, sql: &str) -> Result<Vec<RecordBatch>, Diagnostic> {
-    let mut batches = Vec::new();
-    for statement in session.parse(sql)? {
-        let prepared = session.prepare(sql, &statement, &[]).await?;
-        if let Outcome::Rows { rows, .. } = session.execute(&prepared, Vec::new()).await? {
-            batches = rows.collect::<Vec<_>>().await.into_iter().collect::<Result<_, _>>()?;
-        }
-    }
-    Ok(batches)
 }
 
 /// A diagnostic on one line.
