@@ -130,8 +130,8 @@ impl ColumnType {
             DataType::Boolean => ColumnType::Boolean,
             DataType::Int8 | DataType::Int16 | DataType::UInt8 => ColumnType::SmallInt,
             DataType::Int32 | DataType::UInt16 => ColumnType::Integer,
-            DataType::Int64 | DataType::UInt32 => ColumnType::BigInt,
-            DataType::UInt64 => ColumnType::Numeric { precision: 20, scale: 0 },
+            // Counts and ranks come as UInt64; PostgreSQL has them as bigint.
+            DataType::Int64 | DataType::UInt32 | DataType::UInt64 => ColumnType::BigInt,
             DataType::Float16 | DataType::Float32 => ColumnType::Real,
             DataType::Float64 => ColumnType::Double,
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {

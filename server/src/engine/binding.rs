@@ -72,6 +72,10 @@ impl Session {
         Binder::new(catalog, self.functions(), Arc::new(sources))
             .with_search_path(self.settings.search_path())
             .with_database(self.database.clone())
+            .with_time_zone(match self.zone() {
+                Zone::Fixed(seconds) => auspex_sql::Zone::Fixed(seconds),
+                Zone::Named(zone) => auspex_sql::Zone::Named(zone),
+            })
     }
 
     /// The session's time zone.

@@ -60,6 +60,10 @@ pub(crate) fn arrow(error: ArrowError) -> Diagnostic {
         ArrowError::ArithmeticOverflow(_) => out_of_range(),
         ArrowError::CastError(m) | ArrowError::ParseError(m) => cast(&m),
         ArrowError::ExternalError(e) => boxed(e),
+        // A decimal that does not fit its precision.
+        ArrowError::InvalidArgumentError(m) if m.contains("is too large to store in a Decimal") => {
+            Diagnostic::error(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow")
+        }
         other => Diagnostic::error(SqlState::INTERNAL_ERROR, other.to_string()),
     }
 }

@@ -13,6 +13,7 @@ use datafusion::common::ScalarValue;
 
 use super::api::{CancelToken, Notification, Outcome, Prepared, TransactionStatus};
 use super::cursor::Cursor;
+use super::functions::Outbox;
 use super::ingest::CopyIn;
 use super::notify::{Overflow, Queue};
 use super::settings::Settings;
@@ -54,6 +55,8 @@ pub struct Session {
     notices: Vec<Diagnostic>,
     queue: Arc<Queue>,
     cancel: CancelToken,
+    /// Notifications asked for by functions of the running transaction.
+    pub(crate) outbox: Outbox,
     /// Made when first needed, anew when settings change.
     functions: OnceLock<Arc<Functions>>,
     /// Global sequence behind the last row this session wrote: what its reads wait for.
@@ -87,6 +90,7 @@ impl Session {
             notices: Vec::new(),
             queue,
             cancel: CancelToken::default(),
+            outbox: Outbox::default(),
             functions: OnceLock::new(),
             last_sequence: 0,
         }
@@ -393,12 +397,21 @@ impl Session {
 
     fn rollback(&mut self) {
         self.work = Work::default();
+        self.sent().clear();
         self.cursors.retain(|_, c| c.survives_transaction(false));
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes everything the transaction did visible and durable, in one piece.
     async fn commit(&mut self) -> Result<(), Diagnostic> {
         self.cursors.retain(|_, c| c.survives_transaction(true));
+        let sent = std::mem::take(&mut *self.sent());
+        for message in sent {
+            super::show::send(self, message)?;
+        }
         if self.work.is_empty() {
             self.work = Work::default();
             return Ok(());

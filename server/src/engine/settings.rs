@@ -257,6 +257,12 @@ impl Settings {
         SETTINGS.iter().map(|d| (d.name, self.value(d), d.description)).collect()
     }
 
+    /// Values by lower-case name.
+    pub(crate) fn values(&self) -> BTreeMap<String, String> {
+        let known = SETTINGS.iter().map(|d| (d.name.to_lowercase(), self.value(d)));
+        known.chain(self.custom.clone()).collect()
+    }
+
     /// The reported settings at session start.
     pub(crate) fn reported(&self) -> Vec<(&'static str, String)> {
         SETTINGS.iter().filter(|d| d.reported).map(|d| (d.name, self.value(d))).collect()

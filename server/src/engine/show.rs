@@ -18,7 +18,7 @@ use super::statement::Described;
 use super::transaction::ListenChange;
 
 /// Longest payload of `NOTIFY` in bytes, as in PostgreSQL.
-const MAX_PAYLOAD: usize = 7999;
+pub(super) const MAX_PAYLOAD: usize = 7999;
 /// Longest channel name in bytes, as in PostgreSQL.
 const MAX_CHANNEL: usize = 63;
 
@@ -273,6 +273,14 @@ pub(super) fn notify(
             "payload string too long",
         ));
     }
+    send(session, (channel.to_string(), payload.to_string()))?;
+    Ok("NOTIFY".into())
+}
+
+/// Queues a notification for the commit; channels of streams belong to their rows.
+pub(super) fn send(session: &mut Session, message: (String, String)) -> Result<(), Diagnostic> {
+    let (channel, payload) = message;
+    let channel = channel.as_str();
     let catalog = session.catalog();
     let is_stream = session
         .settings
@@ -286,11 +294,11 @@ pub(super) fn notify(
         )
         .hint("INSERT INTO the stream, or use another channel."));
     }
-    let message = (truncate(channel), payload.to_string());
+    let message = (truncate(channel), payload);
     if !session.work.notifies.contains(&message) {
         session.work.notifies.push(message);
     }
-    Ok("NOTIFY".into())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -565,7 +565,30 @@ impl VisitorMut for Resolver<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Diagnostic> {
+        interval_as_cast(expr);
         flow(self.pre_expr(expr))
+    }
+}
+
+/// `INTERVAL '1 day 04:05:06'` is read like the cast of its text, which knows all of PostgreSQL's
+/// spellings; forms with a field (`INTERVAL '1' HOUR`) are left to the planner.
+fn interval_as_cast(expr: &mut Expr) {
+    if let Expr::Interval(ast::Interval {
+        value,
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }) = expr
+        && matches!(value.as_ref(), Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
+    {
+        *expr = Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: value.clone(),
+            data_type: ast::DataType::Interval { fields: None, precision: None },
+            array: false,
+            format: None,
+        };
     }
 }
 

@@ -25,7 +25,7 @@ use crate::copy::decode::Decoder;
 use crate::copy::{CopyError, CopyOptions, Direction, OptionValue};
 
 /// Rows the decoder puts into one batch.
-const DECODE_ROWS: usize = 8192;
+const DECODE_ROWS: usize = STAGE_ROWS;
 /// Rows kept in memory before they are staged.
 const STAGE_ROWS: usize = 65_536;
 
