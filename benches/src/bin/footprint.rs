@@ -26,14 +26,16 @@ struct Args {
 
 fn main() -> Result<(), Error> {
     let args = Args::parse();
-    let (mut empty, mut again, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut empty, mut again) = (Vec::new(), Vec::new());
+    let (mut resident, mut private) = (Vec::new(), Vec::new());
     for _ in 0..args.runs {
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data");
-        let (seconds, rss) = start(&args.server, &data)?;
-        empty.push(seconds * 1e3);
-        memory.push(rss);
-        again.push(start(&args.server, &data)?.0 * 1e3);
+        let first = start(&args.server, &data)?;
+        empty.push(first.seconds * 1e3);
+        resident.push(first.resident);
+        private.push(first.private);
+        again.push(start(&args.server, &data)?.seconds * 1e3);
     }
     let size = std::fs::metadata(&args.server)?.len() as f64 / 1e6;
     println!(
@@ -42,7 +44,8 @@ fn main() -> Result<(), Error> {
         args.runs
     );
     println!("start with an existing one     {:>8.0} ms", median(&mut again));
-    println!("idle memory (VmRSS)            {:>8.1} MiB", median(&mut memory));
+    println!("resident after SELECT 1        {:>8.1} MiB", median(&mut resident));
+    println!("of which private (RssAnon)     {:>8.1} MiB", median(&mut private));
     println!("binary, with line tables       {size:>8.1} MB");
     if let Some(stripped) = stripped_size(&args.server)? {
         println!("binary, stripped               {stripped:>8.1} MB");
@@ -50,8 +53,14 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Seconds to the first answer, and resident memory in MiB behind it.
-fn start(binary: &Path, data: &Path) -> Result<(f64, f64), Error> {
+/// One start: seconds to the first answer, and memory in MiB behind it.
+struct Start {
+    seconds: f64,
+    resident: f64,
+    private: f64,
+}
+
+fn start(binary: &Path, data: &Path) -> Result<Start, Error> {
     let began = Instant::now();
     let server = Server::start_with(binary, data, &[] as &[&str])?;
     let mut client = Client::connect(server.address(), "auspex", "auspex")?;
@@ -61,13 +70,11 @@ fn start(binary: &Path, data: &Path) -> Result<(f64, f64), Error> {
         return Err(format!("SELECT 1 gave {answer:?}").into());
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
-    let kib: f64 = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .and_then(|l| l.split_whitespace().next())
-        .ok_or("no VmRSS")?
-        .parse()?;
-    Ok((seconds, kib / 1024.0))
+    let mib = |key: &str| -> Result<f64, Error> {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).ok_or("no such line")?;
+        Ok(line.split_whitespace().next().ok_or("no figure")?.parse::<f64>()? / 1024.0)
+    };
+    Ok(Start { seconds, resident: mib("VmRSS:")?, private: mib("RssAnon:")? })
 }
 
 /// Size of the binary without symbols in MB; `None` where there is no `strip`.
