@@ -1,7 +1,7 @@
 //! Values of Arrow arrays as PostgreSQL text, PostgreSQL binary and JSON.
 //!
 //! [`Column::new`] looks at an array's type once per batch; afterwards [`Column::text`],
-//! [`Column::binary`] and [`Column::json`] write one cell with a single jump.
+//! [`Column::binary`] and `Column::json` write one cell with a single jump.
 
 mod binary;
 mod datetime;
