@@ -44,7 +44,7 @@ else
     checked=(env)
 fi
 phase lints "${checked[@]}" cargo clippy --release --workspace --all-targets -- -D warnings
-phase documentation "${checked[@]}" RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
+phase documentation "${checked[@]}" RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --workspace --no-deps
 phase tests cargo test --release --workspace --no-fail-fast
 
 echo
