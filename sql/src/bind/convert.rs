@@ -132,8 +132,23 @@ fn invalid(type_name: &str, text: &str) -> DataFusionError {
         }
         _ => SqlState::INVALID_TEXT_REPRESENTATION,
     };
+    if state == SqlState::INVALID_DATETIME_FORMAT && has_shape_of_date(text) {
+        let message = format!("date/time field value out of range: \"{text}\"");
+        let error = Diagnostic::error(SqlState::DATETIME_FIELD_OVERFLOW, message);
+        return DataFusionError::External(Box::new(error));
+    }
     let message = format!("invalid input syntax for type {type_name}: \"{text}\"");
     DataFusionError::External(Box::new(Diagnostic::error(state, message)))
+}
+
+/// Whether a text begins like `2024-02-30`: what is wrong with it is then a value, not its form.
+fn has_shape_of_date(text: &str) -> bool {
+    let date = text.trim().split([' ', 'T', 't']).next().unwrap_or_default();
+    let parts: Vec<&str> = date.split('-').collect();
+    parts.len() == 3
+        && parts.iter().zip([4..=6, 1..=2, 1..=2]).all(|(part, digits)| {
+            digits.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+        })
 }
 
 /// The texts of an array.
