@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use auspex_plan::catalog::{Catalog, Column, Definition, Object};
 use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic};
 use auspex_sql::statement::{Expr as SqlExpr, Query, Subscribe, SubscribeFrom, SubscribeUntil};
 use auspex_sql::{Binder, BoundContinuous, BoundQuery, Sources};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, TableSource};
 
 use super::Engine;
-use super::providers::{KeyedTable, Snapshot, StreamTable};
+use super::providers::{KeyedTable, StreamTable, SystemTable};
 use super::session::Session;
 use super::statement::Arguments;
 use super::system::{self, View};
@@ -44,11 +43,20 @@ impl Sources for SessionSources {
         if schema != system::SCHEMA {
             return None;
         }
-        let view = View { engine: &self.engine, catalog: &self.catalog };
-        let rows: RecordBatch = system::rows(&view, name)?
+        let (engine, catalog) = (self.engine.clone(), self.catalog.clone());
+        let view = name.to_string();
+        let rows = move || {
+            system::rows(&View { engine: &engine, catalog: &catalog }, &view)
+                .unwrap_or_else(|| Err(Diagnostic::unsupported("there is no such view")))
+                .map_err(|d| DataFusionError::External(Box::new(d)))
+        };
+        if !system::exists(name) {
+            return None;
+        }
+        let table = SystemTable::new(rows)
             .inspect_err(|e| tracing::error!(view = name, error = %e, "cannot be read"))
             .ok()?;
-        Some(provider_as_source(Arc::new(Snapshot::new(rows))))
+        Some(provider_as_source(Arc::new(table)))
     }
 
     fn has_table_function(&self, name: &str) -> bool {

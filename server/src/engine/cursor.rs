@@ -60,7 +60,7 @@ pub(super) fn describe_subscribe(
 ) -> Result<Described, Diagnostic> {
     let params = session.subscribe_params(subscribe, declared)?;
     let subscription = open(session, subscribe, None)?;
-    Ok(Described { params, columns: Some(subscription.schema()) })
+    Ok(Described { params, columns: Some(subscription.schema()), bound: None })
 }
 
 /// Waits until the stream of a subscription has what the session wrote: `NOW` is behind it.
@@ -329,7 +329,7 @@ pub(super) fn describe_fetch(
     let cursor =
         session.cursors.get(&fetch.cursor.value).ok_or_else(|| no_cursor(&fetch.cursor))?;
     let columns = (!fetch.is_move).then(|| cursor.schema.clone());
-    Ok(Described { params: Vec::new(), columns })
+    Ok(Described { params: Vec::new(), columns, bound: None })
 }
 
 /// Rows to pass over, then rows to return.

@@ -16,11 +16,11 @@ use super::errors;
 use super::ingest::{OnConflict, append, duplicate_key, insert_rows, writable};
 use super::query::fill;
 use super::session::Session;
-use super::statement::{Arguments, Described};
+use super::statement::{Arguments, BoundPlan, Described};
 use super::table::codec;
 
 fn described(params: Vec<ColumnType>, returning: Option<&Returning>) -> Described {
-    Described { params, columns: returning.map(|r| r.columns.clone()) }
+    Described { params, columns: returning.map(|r| r.columns.clone()), bound: None }
 }
 
 /// Parameters and result columns of an INSERT.
@@ -30,7 +30,8 @@ pub(super) fn describe_insert(
     declared: &[Option<ColumnType>],
 ) -> Result<Described, Diagnostic> {
     let bound = session.binder().bind_insert(insert, declared)?;
-    Ok(described(bound.params, bound.returning.as_ref()))
+    let described = described(bound.params.clone(), bound.returning.as_ref());
+    Ok(described.keeping(session, BoundPlan::Insert(bound)))
 }
 
 /// Parameters and result columns of an UPDATE.
@@ -69,7 +70,7 @@ pub(super) async fn insert(
     args: &Arguments<'_>,
 ) -> Result<Outcome, Diagnostic> {
     session.require_writable("INSERT")?;
-    let bound = session.binder().bind_insert(insert, &args.declared())?;
+    let bound = args.insert(session, insert)?;
     let object = object(session, bound.object)?;
     writable(&object).map_err(|e| e.at(insert.table.span()))?;
     let rules = session.engine.rules(&object)?;

@@ -28,7 +28,7 @@ pub(super) fn describe(
         ExplainTarget::Statement(s) => super::statement::describe(session, s, declared)?.params,
         ExplainTarget::Object(_) => Vec::new(),
     };
-    Ok(Described { params, columns: Some(text_schema(&[COLUMN])) })
+    Ok(Described { params, columns: Some(text_schema(&[COLUMN])), bound: None })
 }
 
 /// `EXPLAIN ..`.

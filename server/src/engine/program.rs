@@ -127,6 +127,12 @@ pub(super) async fn create_pipeline(
             let members: BTreeSet<ObjectId> =
                 catalog.in_schema(&name).map(|o| o.id).chain([id]).collect();
             session.ddl().await?.drop(members)?;
+            session.notice(Diagnostic {
+                state: SqlState("00000"),
+                ..Diagnostic::warning(format!(
+                    "the streams of the old program of pipeline \"{name}\" are gone with their rows"
+                ))
+            });
         }
         None if catalog.schemas().contains(name.as_str()) => {
             return Err(Diagnostic::error(

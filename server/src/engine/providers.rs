@@ -345,23 +345,31 @@ impl PartitionStream for TableScan {
     }
 }
 
-/// Rows that exist already: system views and other small relations.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    batch: RecordBatch,
+/// A system view: its rows are made when it is scanned.
+pub(crate) struct SystemTable {
+    schema: SchemaRef,
+    rows: Box<dyn Fn() -> Result<RecordBatch> + Send + Sync>,
 }
 
-impl Snapshot {
-    /// A relation with these rows.
-    pub(crate) fn new(batch: RecordBatch) -> Self {
-        Snapshot { batch }
+impl SystemTable {
+    /// `rows` makes the rows, always with the same columns.
+    pub(crate) fn new(
+        rows: impl Fn() -> Result<RecordBatch> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Ok(SystemTable { schema: rows()?.schema(), rows: Box::new(rows) })
+    }
+}
+
+impl fmt::Debug for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemTable")
     }
 }
 
 #[async_trait]
-impl TableProvider for Snapshot {
+impl TableProvider for SystemTable {
     fn schema(&self) -> SchemaRef {
-        self.batch.schema()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -375,10 +383,8 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let table = datafusion::datasource::MemTable::try_new(
-            self.schema(),
-            vec![vec![self.batch.clone()]],
-        )?;
+        let table =
+            datafusion::datasource::MemTable::try_new(self.schema(), vec![vec![(self.rows)()?]])?;
         table.scan(state, projection, filters, limit).await
     }
 }

@@ -15,7 +15,7 @@ use super::catalog::require;
 use super::errors;
 use super::ingest::{copy_options, target_columns};
 use super::session::Session;
-use super::statement::{Arguments, Described};
+use super::statement::{Arguments, BoundPlan, Described};
 
 /// Parameters and result columns of a query.
 pub(super) fn describe(
@@ -24,7 +24,12 @@ pub(super) fn describe(
     declared: &[Option<ColumnType>],
 ) -> Result<Described, Diagnostic> {
     let bound = session.bind_query(query, declared)?;
-    Ok(Described { params: bound.params, columns: Some(bound.columns) })
+    let described = Described {
+        params: bound.params.clone(),
+        columns: Some(bound.columns.clone()),
+        bound: None,
+    };
+    Ok(described.keeping(session, BoundPlan::Query(bound)))
 }
 
 /// `SELECT ..`.
@@ -43,7 +48,7 @@ pub(super) async fn rows(
     query: &Query,
     args: &Arguments<'_>,
 ) -> Result<(SchemaRef, RowStream), Diagnostic> {
-    let bound = session.bind_query(query, &args.declared())?;
+    let bound = args.query(session, query)?;
     let plan = fill(bound.plan, args)?;
     let rows = session.reader().run(&plan, &bound.relations).await?;
     Ok((bound.columns, rows))

@@ -67,7 +67,7 @@ fn canonical_name(name: &str) -> &str {
 
 /// Result columns of `SHOW`.
 pub(super) fn describe(show: &Show) -> Described {
-    Described { params: Vec::new(), columns: Some(schema(show)) }
+    Described { params: Vec::new(), columns: Some(schema(show)), bound: None }
 }
 
 /// `SHOW` and `DESCRIBE`.

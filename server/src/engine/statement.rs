@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use auspex_plan::catalog::Catalog;
 use auspex_plan::{ColumnType, Diagnostic, Span, SqlState};
 use auspex_sql::statement::{
     CopyWhat, CursorBody, Maintenance, Statement as SqlStatement, StatementKind, Transaction,
 };
+use auspex_sql::{BoundInsert, BoundQuery, Functions};
 use datafusion::common::ScalarValue;
 
 use super::api::{Outcome, Prepared};
@@ -39,6 +41,47 @@ pub(crate) struct Planned {
     params: Vec<ColumnType>,
     /// Column names and types that were described, to notice when they change.
     columns: Option<arrow::datatypes::SchemaRef>,
+    /// The plan that describing has made, used again while nothing it depends on has changed.
+    bound: Option<Arc<Bound>>,
+}
+
+/// A plan with what it was made from.
+#[derive(Debug)]
+pub(super) struct Bound {
+    plan: BoundPlan,
+    catalog: Arc<Catalog>,
+    functions: Arc<Functions>,
+}
+
+/// Statements whose plans are kept.
+#[derive(Debug)]
+pub(super) enum BoundPlan {
+    /// `SELECT`.
+    Query(BoundQuery),
+    /// `INSERT`.
+    Insert(BoundInsert),
+}
+
+impl Bound {
+    /// Keeps a plan. Within a transaction that has changed the catalog or a table a plan sees what
+    /// others must not, so it is not kept.
+    fn keep(session: &Session, plan: BoundPlan) -> Option<Arc<Bound>> {
+        if session.work.ddl.is_some() || !session.work.overlay.is_empty() {
+            return None;
+        }
+        let (catalog, functions) = (session.catalog(), session.functions());
+        Some(Arc::new(Bound { plan, catalog, functions }))
+    }
+
+    /// The plan, when binding again would give the same.
+    fn usable(&self, session: &Session) -> Option<&BoundPlan> {
+        let same = session.work.ddl.is_none()
+            && session.work.overlay.is_empty()
+            && Arc::ptr_eq(&self.catalog, &session.catalog())
+            // Settings that binding depends on make the functions anew.
+            && Arc::ptr_eq(&self.functions, &session.functions());
+        same.then_some(&self.plan)
+    }
 }
 
 impl Planned {
@@ -87,7 +130,12 @@ pub(super) fn prepare(
     Ok(Prepared {
         params: params.clone(),
         columns: described.columns.clone(),
-        statement: Planned { statement: statement.clone(), params, columns: described.columns },
+        statement: Planned {
+            statement: statement.clone(),
+            params,
+            columns: described.columns,
+            bound: described.bound,
+        },
     })
 }
 
@@ -96,6 +144,15 @@ pub(super) fn prepare(
 pub(super) struct Described {
     pub(super) params: Vec<ColumnType>,
     pub(super) columns: Option<arrow::datatypes::SchemaRef>,
+    /// The plan, where it is worth keeping.
+    pub(super) bound: Option<Arc<Bound>>,
+}
+
+impl Described {
+    /// With a plan to be kept.
+    pub(super) fn keeping(self, session: &Session, plan: BoundPlan) -> Described {
+        Described { bound: Bound::keep(session, plan), ..self }
+    }
 }
 
 /// Describes a SQL statement without running it.
@@ -111,9 +168,11 @@ pub(super) fn describe(
         StatementKind::Delete(d) => dml::describe_delete(session, d, declared),
         StatementKind::Subscribe(s) => cursor::describe_subscribe(session, s, declared),
         StatementKind::Declare(d) => match &d.body {
-            CursorBody::Query(q) => {
-                Ok(Described { columns: None, ..query::describe(session, q, declared)? })
-            }
+            CursorBody::Query(q) => Ok(Described {
+                columns: None,
+                bound: None,
+                ..query::describe(session, q, declared)?
+            }),
             CursorBody::Subscribe(s) => {
                 Ok(Described { columns: None, ..cursor::describe_subscribe(session, s, declared)? })
             }
@@ -124,7 +183,7 @@ pub(super) fn describe(
         StatementKind::Execute { name, .. } => {
             let named = session.named_statement(name)?;
             let described = describe(session, &named.statement, &named.types)?;
-            Ok(Described { params: Vec::new(), ..described })
+            Ok(Described { params: Vec::new(), bound: None, ..described })
         }
         _ => Ok(Described::default()),
     }
@@ -150,7 +209,8 @@ pub(super) async fn execute(
     let outcome = match planned.statement.0.as_ref() {
         Body::Vpl { text, .. } => program::run_vpl(session, text).await.map(Outcome::Done)?,
         Body::Sql(sql) => {
-            run(session, sql, &Arguments { types: &planned.params, values: &params }).await?
+            let bound = planned.bound.as_deref();
+            run(session, sql, &Arguments { types: &planned.params, values: &params, bound }).await?
         }
     };
     if let (Outcome::Rows { schema, .. }, Some(described)) = (&outcome, &planned.columns)
@@ -173,11 +233,37 @@ fn same_shape(a: &arrow::datatypes::Schema, b: &arrow::datatypes::Schema) -> boo
 pub(super) struct Arguments<'a> {
     pub(super) types: &'a [ColumnType],
     pub(super) values: &'a [ScalarValue],
+    /// The plan made when the statement was described.
+    bound: Option<&'a Bound>,
 }
 
 impl Arguments<'_> {
     /// No parameters.
-    pub(super) const NONE: Arguments<'static> = Arguments { types: &[], values: &[] };
+    pub(super) const NONE: Arguments<'static> = Arguments { types: &[], values: &[], bound: None };
+
+    /// The plan of a query, kept or new.
+    pub(super) fn query(
+        &self,
+        session: &Session,
+        query: &auspex_sql::statement::Query,
+    ) -> Result<BoundQuery, Diagnostic> {
+        match self.bound.and_then(|b| b.usable(session)) {
+            Some(BoundPlan::Query(bound)) => Ok(bound.clone()),
+            _ => session.bind_query(query, &self.declared()),
+        }
+    }
+
+    /// The plan of an INSERT, kept or new.
+    pub(super) fn insert(
+        &self,
+        session: &Session,
+        insert: &auspex_sql::statement::Insert,
+    ) -> Result<BoundInsert, Diagnostic> {
+        match self.bound.and_then(|b| b.usable(session)) {
+            Some(BoundPlan::Insert(bound)) => Ok(bound.clone()),
+            _ => session.binder().bind_insert(insert, &self.declared()),
+        }
+    }
 
     /// The types as a client declares them.
     pub(super) fn declared(&self) -> Vec<Option<ColumnType>> {
@@ -323,7 +409,7 @@ async fn execute_named(
         .zip(&params)
         .map(|(expr, t)| session.constant(expr, t, &Arguments::NONE))
         .collect::<Result<Vec<_>, _>>()?;
-    run(session, &statement, &Arguments { types: &params, values: &values }).await
+    run(session, &statement, &Arguments { types: &params, values: &values, bound: None }).await
 }
 
 impl Session {

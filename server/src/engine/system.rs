@@ -61,6 +61,11 @@ pub(crate) static VIEWS: &[SystemView] = &[
     SystemView { name: "views", description: "These views.", rows: views },
 ];
 
+/// Whether there is a view of this name.
+pub(super) fn exists(name: &str) -> bool {
+    VIEWS.iter().any(|v| v.name == name)
+}
+
 /// The present rows of a view.
 pub(super) fn rows(view: &View<'_>, name: &str) -> Option<Result<RecordBatch, Diagnostic>> {
     VIEWS.iter().find(|v| v.name == name).map(|v| (v.rows)(view))
