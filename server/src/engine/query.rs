@@ -1,6 +1,7 @@
 //! SELECT and its relatives, and COPY TO.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use auspex_plan::catalog::{Catalog, ObjectId};
@@ -96,6 +97,9 @@ pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
     ))
 }
 
+/// Longest wait of a reader for rows derived from what other sessions wrote.
+const OTHERS_WAIT: Duration = Duration::from_secs(1);
+
 /// What reading needs of a session, so that waiting for rows does not hold on to it.
 pub(super) struct Reader {
     engine: Arc<Engine>,
@@ -115,9 +119,14 @@ impl Session {
 }
 
 impl Reader {
-    /// Waits until the streams among `relations` have what the session wrote.
+    /// Waits until the streams among `relations` have what the session wrote, and for a moment
+    /// until they have what others wrote before.
     pub(super) async fn wait(&self, relations: &[ObjectId]) {
         self.engine.wait_for(&self.catalog, relations, self.sequence).await;
+        let present = self.engine.store.sequence();
+        let others = self.engine.wait_for(&self.catalog, relations, present);
+        // A query that is far behind is read as it stands.
+        let _ = tokio::time::timeout(OTHERS_WAIT, others).await;
     }
 
     /// Runs a plan over these relations.
