@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap};
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
-use auspex_plan::{ContinuousQuery, OnError, StreamRelation};
+use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
@@ -12,9 +12,10 @@ use datafusion::logical_expr::{Distinct as DistinctPlan, Expr, Extension, Logica
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::batch::nullable;
+use crate::clocks::Clocks;
 use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
-use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec};
+use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
 use crate::operators::{Distinct, Limit, Select, TapRows, Union};
 
@@ -35,19 +36,27 @@ pub fn build(query: &ContinuousQuery, options: &BuildOptions) -> Result<Graph> {
         options,
         reads: BTreeMap::new(),
         leaves: Vec::new(),
+        clocks: Vec::new(),
         nodes: Vec::new(),
     };
-    builder.collect_reads(&query.plan)?;
+    let timed = needs_time(&query.plan);
+    builder.collect_reads(&query.plan, timed)?;
     let root = builder.add(&query.plan)?;
     builder.connect(root, None);
-    Ok(builder.finish(&query.plan))
+    builder.finish(&query.plan, timed)
 }
 
-/// What feeds a place of the graph.
-#[derive(Clone, Copy)]
-enum Source {
-    Leaf(usize),
-    Node(usize),
+/// Whether an operator of the plan needs event time.
+fn needs_time(plan: &LogicalPlan) -> bool {
+    let own = match plan {
+        LogicalPlan::Window(_) => true,
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            !(node.is::<StreamLimit>() || node.is::<StreamDistinct>() || node.is::<StreamTap>())
+        }
+        _ => false,
+    };
+    own || plan.inputs().into_iter().any(needs_time)
 }
 
 struct Builder<'a> {
@@ -56,13 +65,18 @@ struct Builder<'a> {
     /// Own columns read of each stream, over all its scans.
     reads: BTreeMap<StreamId, BTreeSet<usize>>,
     leaves: Vec<Leaf>,
+    /// What moves the watermark of each leaf.
+    clocks: Vec<Vec<Clock>>,
     nodes: Vec<Node>,
 }
 
 impl Builder<'_> {
-    fn collect_reads(&mut self, plan: &LogicalPlan) -> Result<()> {
+    fn collect_reads(&mut self, plan: &LogicalPlan, timed: bool) -> Result<()> {
         if let LogicalPlan::TableScan(scan) = plan {
             let relation = relation(scan)?;
+            for root in relation.clocks.iter().filter(|_| timed) {
+                self.reads.entry(root.stream).or_default();
+            }
             let columns = scan_columns(scan);
             let reads = self.reads.entry(relation.stream).or_default();
             reads.extend(columns.into_iter().filter_map(|column| match column {
@@ -70,7 +84,7 @@ impl Builder<'_> {
                 _ => None,
             }));
         }
-        plan.inputs().into_iter().try_for_each(|input| self.collect_reads(input))
+        plan.inputs().into_iter().try_for_each(|input| self.collect_reads(input, timed))
     }
 
     /// Adds the operators of `plan`; children come first, so targets have greater numbers.
@@ -144,6 +158,7 @@ impl Builder<'_> {
         let input = self.reads.range(..relation.stream).count();
         let schema = nullable(scan.projected_schema.as_arrow());
         self.leaves.push(Leaf { input, columns, schema, target: None });
+        self.clocks.push(relation.clocks.clone());
         let source = Source::Leaf(self.leaves.len() - 1);
         match conjunction(scan.filters.iter().cloned()) {
             None => Ok(source),
@@ -219,7 +234,14 @@ impl Builder<'_> {
 
     fn add_node(&mut self, operator: Box<dyn Operator>, sources: &[Source]) -> Source {
         let node = self.nodes.len();
-        self.nodes.push(Node { operator, target: None });
+        let sources_of = sources.to_vec();
+        self.nodes.push(Node {
+            operator,
+            target: None,
+            sources: sources_of,
+            reached: i64::MIN,
+            rows: (0, 0),
+        });
         for (input, source) in sources.iter().enumerate() {
             self.connect(*source, Some((node, Input(input))));
         }
@@ -233,18 +255,19 @@ impl Builder<'_> {
         }
     }
 
-    fn finish(self, plan: &LogicalPlan) -> Graph {
-        let inputs = self
+    fn finish(self, plan: &LogicalPlan, timed: bool) -> Result<Graph> {
+        let inputs: Vec<ScanSpec> = self
             .reads
             .into_iter()
             .map(|(stream, columns)| ScanSpec { stream, columns: columns.into_iter().collect() })
             .collect();
-        Graph {
-            inputs,
-            leaves: self.leaves,
-            nodes: self.nodes,
-            schema: nullable(plan.schema().as_arrow()),
-        }
+        let input_of = |stream| inputs.iter().position(|input| input.stream == stream);
+        let clocks = match timed {
+            true => Some(Clocks::new(self.clocks, input_of)?),
+            false => None,
+        };
+        let schema = nullable(plan.schema().as_arrow());
+        Ok(Graph { leaves: self.leaves, nodes: self.nodes, schema, clocks, inputs })
     }
 }
 

@@ -17,6 +17,11 @@ pub struct RowFailure {
     pub reason: String,
 }
 
+impl RowFailure {
+    /// Stands for the stream of rows that were made inside a query (results of windows).
+    pub const NO_STREAM: StreamId = StreamId::MAX;
+}
+
 /// An error of this crate.
 #[derive(Debug, Error)]
 pub enum ExecError {

@@ -3,8 +3,10 @@
 use auspex_storage::{EventBatch, StreamId};
 
 use crate::batch::{Batch, batch_of};
+use crate::clocks::Clocks;
 use crate::error::{ExecError, Result};
 use crate::operator::{Input, Operator, Output, StateChange, StateReader, StateWriter, Watermark};
+use crate::progress::Progress;
 
 use std::sync::Arc;
 
@@ -45,11 +47,27 @@ pub(crate) struct Leaf {
     pub(crate) target: Option<(usize, Input)>,
 }
 
+/// What feeds a place of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Leaf(usize),
+    Node(usize),
+}
+
 /// An operator and where its rows go (`None`: to the output). Targets have greater numbers.
 pub(crate) struct Node {
     pub(crate) operator: Box<dyn Operator>,
     pub(crate) target: Option<(usize, Input)>,
+    /// What feeds each input.
+    pub(crate) sources: Vec<Source>,
+    /// The watermark that the inputs together had come to.
+    pub(crate) reached: i64,
+    /// Rows taken and given.
+    pub(crate) rows: (u64, u64),
 }
+
+/// Number under which the graph keeps what belongs to no operator.
+const OWN_STATE: u16 = u16::MAX;
 
 /// A compiled query: rows of its input streams in, rows of its output stream out.
 pub struct Graph {
@@ -57,12 +75,20 @@ pub struct Graph {
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) schema: SchemaRef,
+    /// Present when an operator needs event time.
+    pub(crate) clocks: Option<Clocks>,
 }
 
 impl Graph {
-    /// Streams to be read, ascending; the positions are those of [`Graph::step`]'s input.
+    /// Streams to be read, ascending; the positions are those of [`Graph::step`]'s input. Of some
+    /// no column is read: their rows only move the watermark.
     pub fn inputs(&self) -> &[ScanSpec] {
         &self.inputs
+    }
+
+    /// Whether the rows of an input go into the graph, and not only their times.
+    pub fn reads(&self, input: usize) -> bool {
+        self.leaves.iter().any(|leaf| leaf.input == input)
     }
 
     /// Columns of the output, all nullable.
@@ -71,13 +97,36 @@ impl Graph {
     }
 
     /// Takes the next rows of each input (those columns that [`Graph::inputs`] names, in that
-    /// order) and the promise that no row below the watermark follows. All rows must be below it.
+    /// order) and the promise that every row with a place below `sequence` is among them or was
+    /// delivered before.
     ///
     /// # Errors
     /// [`ExecError::Row`] when the query's policy is to stop at a row. After any error the graph
     /// must not be used without [`Graph::restore`].
-    pub fn step(&mut self, inputs: Vec<Vec<EventBatch>>, watermark: Watermark) -> Result<Output> {
+    pub fn step(&mut self, inputs: Vec<Vec<EventBatch>>, sequence: i64) -> Result<Output> {
+        self.run(inputs, sequence, None)
+    }
+
+    /// Nothing follows: the watermark goes to infinity at the place `sequence`, where no row is.
+    ///
+    /// # Errors
+    /// As [`Graph::step`].
+    pub fn end(&mut self, sequence: i64) -> Result<Output> {
+        let inputs = vec![Vec::new(); self.inputs.len()];
+        self.run(inputs, sequence.saturating_add(1), Some(sequence))
+    }
+
+    fn run(
+        &mut self,
+        inputs: Vec<Vec<EventBatch>>,
+        sequence: i64,
+        end: Option<i64>,
+    ) -> Result<Output> {
         let mut result = Output::default();
+        let moved: Vec<Arc<Progress>> = match &mut self.clocks {
+            Some(clocks) => clocks.step(&inputs, end).into_iter().map(Arc::new).collect(),
+            None => Vec::new(),
+        };
         for (input, batches) in inputs.into_iter().enumerate() {
             let stream = self.inputs[input].stream;
             for events in batches.into_iter().filter(|events| !events.is_empty()) {
@@ -89,9 +138,30 @@ impl Graph {
                 }
             }
         }
+        let mut given: Vec<Arc<Progress>> = Vec::with_capacity(self.nodes.len());
+        let mut watermark = Watermark::places(sequence);
         for node in 0..self.nodes.len() {
+            if self.clocks.is_some() {
+                let from = |source: &Source| match *source {
+                    Source::Leaf(leaf) => Arc::clone(&moved[leaf]),
+                    Source::Node(node) => Arc::clone(&given[node]),
+                };
+                watermark.inputs = self.nodes[node].sources.iter().map(from).collect();
+                watermark.progress = match watermark.inputs.as_slice() {
+                    [only] => Arc::clone(only),
+                    several => {
+                        let several: Vec<&Progress> = several.iter().map(Arc::as_ref).collect();
+                        Arc::new(Progress::least(&several, self.nodes[node].reached))
+                    }
+                };
+                self.nodes[node].reached = watermark.progress.last();
+            }
             let mut out = Output::default();
-            self.nodes[node].operator.on_watermark(watermark, &mut out)?;
+            self.nodes[node].operator.on_watermark(&watermark, &mut out)?;
+            given.push(match out.progress.take() {
+                Some(progress) => Arc::new(progress),
+                None => Arc::clone(&watermark.progress),
+            });
             self.forward(node, out, &mut result)?;
         }
         Ok(result)
@@ -108,6 +178,7 @@ impl Graph {
             return Ok(());
         };
         let mut out = Output::default();
+        self.nodes[node].rows.0 += batch.len() as u64;
         self.nodes[node].operator.on_batch(input, batch, &mut out)?;
         self.forward(node, out, result)
     }
@@ -118,6 +189,8 @@ impl Graph {
         result.taps.extend(out.taps);
         result.skipped += out.skipped;
         result.nulled += out.nulled;
+        result.late.extend(out.late);
+        self.nodes[node].rows.1 += out.batches.iter().map(|b| b.len() as u64).sum::<u64>();
         let target = self.nodes[node].target;
         out.batches.into_iter().try_for_each(|batch| self.push(target, batch, result))
     }
@@ -128,6 +201,14 @@ impl Graph {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.operator.checkpoint(&mut StateWriter::new(number as u16, &mut changes))?;
         }
+        if let Some(clocks) = &mut self.clocks {
+            let mut state = StateWriter::new(OWN_STATE, &mut changes);
+            clocks.checkpoint(&mut state);
+            for (number, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.sources.len() > 1)
+            {
+                state.put(&reached_key(number), node.reached.to_be_bytes().to_vec());
+            }
+        }
         Ok(changes)
     }
 
@@ -136,14 +217,66 @@ impl Graph {
     pub fn restore(&mut self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.operator.restore(&StateReader::new(number as u16, entries))?;
+            node.reached = i64::MIN;
         }
-        Ok(())
+        let own = StateReader::new(OWN_STATE, entries);
+        for (key, value) in own.entries() {
+            let node = self.nodes.iter_mut().enumerate().find(|(n, _)| reached_key(*n) == key);
+            if let (Some((_, node)), Ok(bytes)) = (node, <[u8; 8]>::try_from(value)) {
+                node.reached = i64::from_be_bytes(bytes);
+            }
+        }
+        match &mut self.clocks {
+            Some(clocks) => clocks.restore(&own),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an operator keeps more than a few numbers between steps, so that writing its changes
+    /// with every transaction would cost too much.
+    pub fn is_stateful(&self) -> bool {
+        self.clocks.is_some()
+    }
+
+    /// Figures of each operator, in the order of the graph.
+    pub fn operators(&self) -> Vec<OperatorStatus> {
+        let status = |node: &Node| OperatorStatus {
+            name: node.operator.describe(),
+            rows_in: node.rows.0,
+            rows_out: node.rows.1,
+            state_rows: node.operator.state_rows(),
+            state_bytes: node.operator.state_bytes(),
+            watermark: (self.clocks.is_some() && node.reached != i64::MIN).then_some(node.reached),
+        };
+        self.nodes.iter().map(status).collect()
     }
 
     /// Bytes of state kept between steps, roughly.
     pub fn state_bytes(&self) -> u64 {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()
     }
+}
+
+/// One operator of a running query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorStatus {
+    /// What it is, as in EXPLAIN.
+    pub name: String,
+    /// Rows taken since the query was started here.
+    pub rows_in: u64,
+    /// Rows given since then.
+    pub rows_out: u64,
+    /// Rows, groups or windows kept.
+    pub state_rows: u64,
+    /// Bytes of state, roughly.
+    pub state_bytes: u64,
+    /// Event time that its inputs have come to, microseconds since 1970 UTC; `None` when it does
+    /// not matter or there was none, [`i64::MAX`] after the end of input.
+    pub watermark: Option<i64>,
+}
+
+fn reached_key(node: usize) -> Vec<u8> {
+    [b"n".as_slice(), &(node as u16).to_be_bytes()].concat()
 }
 
 impl Leaf {

@@ -11,6 +11,7 @@
 
 pub mod batch;
 mod build;
+mod clocks;
 pub mod error;
 pub mod expr;
 pub mod graph;
@@ -18,6 +19,7 @@ pub mod json;
 pub mod operator;
 pub mod operators;
 mod optimize;
+pub mod progress;
 pub mod runtime;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use operator::{
     Input, Operator, Output, StateChange, StateReader, StateWriter, Tap, Watermark,
 };
 pub use optimize::optimize;
+pub use progress::Progress;
 pub use runtime::{
     DeadLetter, QuerySpec, QueryState, QueryStatus, Runtime, RuntimeOptions, Waited,
 };

@@ -1,24 +1,42 @@
 //! The contract of operators.
 
+use std::sync::Arc;
+
 use crate::batch::Batch;
 use crate::error::{ExecError, Result, RowFailure};
+use crate::progress::Progress;
 
 /// Which of an operator's inputs rows come from, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Input(pub usize);
 
 /// A promise about all inputs: every row with a place in the global order below `sequence` has
-/// been delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// been delivered. With it comes how event time has moved over those places.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     /// First place that is still open.
     pub sequence: i64,
+    /// The watermark of all inputs together: the smallest of those that are not idle.
+    pub progress: Arc<Progress>,
+    /// The watermark of each input alone. A row is late when its event time is below what its own
+    /// input's was before the row's place.
+    pub inputs: Vec<Arc<Progress>>,
+}
+
+impl Watermark {
+    /// A promise about places only, for queries in which no operator needs event time.
+    pub fn places(sequence: i64) -> Watermark {
+        Watermark { sequence, progress: Arc::new(Progress::still(i64::MIN)), inputs: Vec::new() }
+    }
 }
 
 /// One step of a continuous query: rows in, rows out, in order.
 ///
 /// What an operator emits depends only on the order of its input rows and on watermarks that are a
-/// function of the log; never on how rows were batched.
+/// function of the log; never on how rows were batched. Both have one common order: the rows of a
+/// place come before the step of the watermark at that place. An operator that needs event time
+/// therefore keeps the rows of [`Operator::on_batch`] until [`Operator::on_watermark`] tells how the
+/// watermark moved between them; no row of a step is at or behind the watermark's `sequence`.
 pub trait Operator: Send {
     /// Takes rows of one input.
     ///
@@ -28,7 +46,7 @@ pub trait Operator: Send {
     fn on_batch(&mut self, input: Input, batch: Batch, out: &mut Output) -> Result<()>;
 
     /// Learns that the inputs have moved on.
-    fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, _watermark: &Watermark, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
@@ -46,6 +64,14 @@ pub trait Operator: Send {
     fn state_bytes(&self) -> u64 {
         0
     }
+
+    /// Rows, groups or windows kept between batches.
+    fn state_rows(&self) -> u64 {
+        0
+    }
+
+    /// What it is, for `auspex.operators`.
+    fn describe(&self) -> String;
 }
 
 /// A line for the server's output or log.
@@ -70,6 +96,11 @@ pub struct Output {
     pub nulled: u64,
     /// Lines to write.
     pub taps: Vec<Tap>,
+    /// Rows that came too late for an operator, which left them out.
+    pub late: Vec<RowFailure>,
+    /// Given by [`Operator::on_watermark`] when the watermark of the operator's output is another
+    /// one than that of its inputs (behind it, or from other event times).
+    pub progress: Option<Progress>,
 }
 
 impl Output {
@@ -100,6 +131,11 @@ impl<'a> StateWriter<'a> {
     /// Sets a value.
     pub fn put(&mut self, key: &[u8], value: Vec<u8>) {
         self.changes.push(([&self.prefix, key].concat(), Some(value)));
+    }
+
+    /// Removes a value.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.changes.push(([&self.prefix, key].concat(), None));
     }
 }
 

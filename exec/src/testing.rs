@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use auspex_plan::{ContinuousQuery, EventTime, OnError, StreamRelation};
+use auspex_plan::{ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::{EventBatch, Run};
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
@@ -32,7 +32,7 @@ pub(crate) fn stream(id: u32) -> LogicalPlanBuilder {
 /// A scan of stream `id` of any columns, with the system columns or without.
 pub(crate) fn scan(id: u32, schema: &Schema, system: bool) -> LogicalPlanBuilder {
     let name = format!("s{id}");
-    let relation = StreamRelation::new(id, name.clone(), schema, system);
+    let relation = StreamRelation::new(id, name.clone(), schema, Vec::new(), system);
     LogicalPlanBuilder::scan(name, Arc::new(relation), None).expect("a scan")
 }
 
@@ -40,13 +40,7 @@ pub(crate) fn scan(id: u32, schema: &Schema, system: bool) -> LogicalPlanBuilder
 pub(crate) fn query(plan: LogicalPlanBuilder, on_error: OnError) -> ContinuousQuery {
     let plan = analysed(plan.build().expect("a plan"));
     let plan = optimize(plan).expect("an optimised plan");
-    ContinuousQuery {
-        plan,
-        inputs: vec![],
-        on_error,
-        event_time: EventTime::Inherited,
-        warnings: vec![],
-    }
+    ContinuousQuery { plan, inputs: vec![], on_error, warnings: vec![] }
 }
 
 fn analysed(plan: LogicalPlan) -> LogicalPlan {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::error::{ExecError, Result};
-use crate::operator::{Output, Watermark};
+use crate::operator::Output;
 use crate::testing::{events, query, rows, scan, schema, stream, text};
 use crate::{BuildOptions, Graph, ScanSpec, build};
 
@@ -37,7 +37,7 @@ fn step(graph: &mut Graph, inputs: Vec<Vec<EventBatch>>, sequence: i64) -> Resul
         batches.iter().map(|batch| batch.project(&spec.columns).expect("projected")).collect()
     };
     let inputs = inputs.into_iter().zip(graph.inputs()).map(read).collect();
-    graph.step(inputs, Watermark { sequence })
+    graph.step(inputs, sequence)
 }
 
 fn lines(output: &Output) -> Vec<String> {

@@ -10,9 +10,11 @@ pub mod functions;
 pub mod nodes;
 pub mod query;
 pub mod relation;
+pub mod time;
 pub mod types;
 
 pub use diagnostic::{Diagnostic, Severity, Span, SqlState};
 pub use query::{ContinuousQuery, EventTime, OnError};
 pub use relation::StreamRelation;
+pub use time::{Clock, Emit, Window};
 pub use types::ColumnType;

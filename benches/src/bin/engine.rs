@@ -12,10 +12,8 @@ use std::time::Instant;
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type, Schema};
 use auspex_benches::workload;
-use auspex_exec::{
-    BuildOptions, Graph, QuerySpec, Runtime, RuntimeOptions, Watermark, build, optimize,
-};
-use auspex_plan::{ContinuousQuery, EventTime, OnError, StreamRelation};
+use auspex_exec::{BuildOptions, Graph, QuerySpec, Runtime, RuntimeOptions, build, optimize};
+use auspex_plan::{ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::{
     Append, Durability, EventBatch, MemStore, ReadLimit, Run, SharedStore, Store, StreamConfig,
     Transaction,
@@ -56,8 +54,7 @@ fn measure(rows: u64, runs: u64) -> Result<(), Error> {
         let began = Instant::now();
         let (mut count, mut sum) = (0, 0.0);
         for batch in &batches {
-            let watermark = Watermark { sequence: batch.end() as i64 };
-            for out in graph.step(vec![vec![batch.clone()]], watermark)?.batches {
+            for out in graph.step(vec![vec![batch.clone()]], batch.end() as i64)?.batches {
                 count += out.len() as u64;
                 let products = out.rows.column(2).as_primitive::<Float64Type>();
                 sum += products.values().iter().sum::<f64>();
@@ -155,7 +152,7 @@ fn w1() -> Result<Graph, Error> {
 }
 
 fn w1_query() -> Result<ContinuousQuery, Error> {
-    let relation = StreamRelation::new(1, "ticks", &workload::schema(), false);
+    let relation = StreamRelation::new(1, "ticks", &workload::schema(), Vec::new(), false);
     let plan = LogicalPlanBuilder::scan("ticks", Arc::new(relation), None)?
         .filter(col("v").gt(lit(900i64)))?
         .project(vec![col("k"), col("v"), (col("v") * col("q")).alias("amount")])?
@@ -165,7 +162,6 @@ fn w1_query() -> Result<ContinuousQuery, Error> {
         plan: optimize(plan)?,
         inputs: vec![1],
         on_error: OnError::DeadLetter,
-        event_time: EventTime::Inherited,
         warnings: Vec::new(),
     })
 }

@@ -72,6 +72,10 @@ impl Distinct {
 }
 
 impl Operator for Distinct {
+    fn describe(&self) -> String {
+        "Distinct".into()
+    }
+
     fn on_batch(&mut self, _input: Input, batch: Batch, out: &mut Output) -> Result<()> {
         if batch.is_empty() { Ok(()) } else { self.take(batch, out) }
     }

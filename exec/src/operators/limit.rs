@@ -88,6 +88,10 @@ impl Limit {
 }
 
 impl Operator for Limit {
+    fn describe(&self) -> String {
+        format!("Limit {}", self.limit)
+    }
+
     fn on_batch(&mut self, _input: Input, batch: Batch, out: &mut Output) -> Result<()> {
         if batch.is_empty() { Ok(()) } else { self.by_key(batch, out) }
     }

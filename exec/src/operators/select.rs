@@ -162,6 +162,15 @@ impl Projection {
 }
 
 impl Operator for Select {
+    fn describe(&self) -> String {
+        match (&self.condition, &self.projection) {
+            (Some(_), Some(_)) => "Filter and projection",
+            (Some(_), None) => "Filter",
+            (None, _) => "Projection",
+        }
+        .into()
+    }
+
     fn on_batch(&mut self, _input: Input, batch: Batch, out: &mut Output) -> Result<()> {
         if batch.is_empty() {
             return Ok(());

@@ -44,6 +44,10 @@ impl TapRows {
 }
 
 impl Operator for TapRows {
+    fn describe(&self) -> String {
+        "Tap".into()
+    }
+
     fn on_batch(&mut self, _input: Input, batch: Batch, out: &mut Output) -> Result<()> {
         for row in 0..batch.len() {
             let text = self.line(&batch, row)?;

@@ -45,6 +45,10 @@ impl Union {
 }
 
 impl Operator for Union {
+    fn describe(&self) -> String {
+        "Union".into()
+    }
+
     fn on_batch(&mut self, input: Input, batch: Batch, _out: &mut Output) -> Result<()> {
         if !batch.is_empty() {
             // Branches may name their columns differently.
@@ -54,7 +58,7 @@ impl Operator for Union {
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, watermark: &Watermark, out: &mut Output) -> Result<()> {
         let ripe = self.ripe(watermark.sequence);
         if ripe.iter().filter(|batches| !batches.is_empty()).count() <= 1 {
             ripe.into_iter().flatten().for_each(|batch| out.emit(batch));

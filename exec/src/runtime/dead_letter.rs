@@ -32,8 +32,17 @@ pub fn dead_letters(
     query: StreamId,
     generation: u32,
 ) -> Result<Vec<DeadLetter>> {
+    kept(store, &StateKeys::new(query, generation).dead_letters())
+}
+
+/// The rows kept that came too late for an operator of the query that fills `query`, oldest first.
+pub fn late_rows(store: &dyn Store, query: StreamId, generation: u32) -> Result<Vec<DeadLetter>> {
+    kept(store, &StateKeys::new(query, generation).late_rows())
+}
+
+fn kept(store: &dyn Store, prefix: &[u8]) -> Result<Vec<DeadLetter>> {
     store
-        .state_scan(&StateKeys::new(query, generation).dead_letters())?
+        .state_scan(prefix)?
         .into_iter()
         .map(|(_, value)| {
             serde_json::from_slice(&value).map_err(|e| ExecError::State(e.to_string()))
@@ -49,6 +58,9 @@ pub(super) fn with_rows(
 ) -> Result<Vec<DeadLetter>> {
     let mut ranges: BTreeMap<StreamId, (u64, u64)> = BTreeMap::new();
     for failure in &failures {
+        if failure.stream == RowFailure::NO_STREAM {
+            continue;
+        }
         let range = ranges.entry(failure.stream).or_insert((failure.offset, failure.offset));
         *range = (range.0.min(failure.offset), range.1.max(failure.offset));
     }

@@ -22,12 +22,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::record_batch::RecordBatch;
 use auspex_plan::ContinuousQuery;
-use auspex_storage::{SharedStore, StreamId};
+use auspex_storage::{SharedStore, StreamId, TableChange};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-pub use dead_letter::{DeadLetter, dead_letters};
+pub use dead_letter::{DeadLetter, dead_letters, late_rows};
 pub use position::{generation_prefix, state_prefix};
 pub use status::{Counters, QueryState, QueryStatus};
 
@@ -56,6 +57,9 @@ pub struct RuntimeOptions {
     pub dead_letters_kept: u64,
     /// Bytes of operator state at which a query stops with a clear status.
     pub max_state_bytes: u64,
+    /// Milliseconds between checkpoints of a query that keeps state, at least; after a crash at
+    /// most this much is computed again.
+    pub checkpoint_ms: u64,
 }
 
 impl Default for RuntimeOptions {
@@ -67,6 +71,7 @@ impl Default for RuntimeOptions {
             commit_rows: 65_536,
             dead_letters_kept: 1000,
             max_state_bytes: 1 << 30,
+            checkpoint_ms: 1000,
         }
     }
 }
@@ -86,6 +91,18 @@ pub struct QuerySpec {
     pub start: BTreeMap<StreamId, u64>,
     /// Whether it begins standing still.
     pub paused: bool,
+    /// The table that follows the output.
+    pub table: Option<Arc<dyn TableWriter>>,
+}
+
+/// Turns output rows into changes of a table, which are applied in the transaction that appends the
+/// rows: each row once, also after a crash.
+pub trait TableWriter: std::fmt::Debug + Send + Sync {
+    /// The changes that `rows` (of the output) mean, in order.
+    ///
+    /// # Errors
+    /// What stops the query: a row that does not fit the table.
+    fn changes(&self, rows: &RecordBatch) -> Result<Vec<TableChange>>;
 }
 
 /// How waiting for a stream ended.
@@ -105,6 +122,8 @@ pub struct Runtime {
     queries: Mutex<BTreeMap<StreamId, Entry>>,
     /// Counts changes of the queries' states.
     changes: watch::Sender<u64>,
+    /// See [`Runtime::end_input`].
+    end: watch::Sender<u64>,
     workers: Option<tokio::runtime::Runtime>,
 }
 
@@ -150,6 +169,7 @@ impl Runtime {
             tap,
             queries: Mutex::default(),
             changes: watch::Sender::new(0),
+            end: watch::Sender::new(query::NO_END),
             workers,
         })
     }
@@ -169,7 +189,9 @@ impl Runtime {
             return Err(ExecError::QueryExists(id));
         }
         let store = Arc::clone(&self.store);
-        let query = Query::open(spec, store, self.options, Arc::clone(&self.tap))?;
+        let (tap, end) = (Arc::clone(&self.tap), self.end.subscribe());
+        let is_derived = |stream: StreamId| self.lock().contains_key(&stream);
+        let query = Query::open(spec, store, self.options, tap, end, &is_derived)?;
         let (status, inputs) = (query.status(), query.inputs());
         let drive = match &self.workers {
             None => Drive::Caller(Arc::new(Mutex::new(query))),
@@ -344,11 +366,18 @@ impl Runtime {
             while self.run_once()? {}
             return Ok(());
         };
-        let sequence = self.store.sequence();
+        let ended = *self.end.borrow() != query::NO_END;
+        let sequence = self.store.sequence() + u64::from(ended);
         for id in self.queries() {
             workers.block_on(self.wait_complete(id, sequence))?;
         }
         Ok(())
+    }
+
+    /// Declares that no stream will get further rows: windows and patterns that are still open come to
+    /// their end. Outputs follow as after any row; [`Runtime::run_until_idle`] waits for them.
+    pub fn end_input(&self) {
+        self.end.send_replace(self.store.sequence());
     }
 
     /// One turn of each query, without workers; false when there was nothing to do. What a crash

@@ -8,6 +8,7 @@
 //! | `p` | - | [`Position`] as JSON |
 //! | `s` | operator number (16 bits, big endian), the operator's own key | the operator's own |
 //! | `d` | number of the dead letter (64 bits, big endian) | [`super::DeadLetter`] as JSON |
+//! | `l` | number of the late row (64 bits, big endian) | [`super::DeadLetter`] as JSON |
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,8 @@ pub(crate) struct Position {
     pub(crate) next: u64,
     /// Counts so far.
     pub(crate) counters: Counters,
+    /// The inputs have ended and what followed from that is part of the output.
+    pub(crate) ended: bool,
 }
 
 /// The only version there is.
@@ -37,7 +40,14 @@ const VERSION: u32 = 1;
 
 impl Position {
     pub(crate) fn new(inputs: BTreeMap<StreamId, u64>, next: u64) -> Position {
-        Position { version: VERSION, frontier: 0, inputs, next, counters: Counters::default() }
+        Position {
+            version: VERSION,
+            frontier: 0,
+            inputs,
+            next,
+            counters: Counters::default(),
+            ended: false,
+        }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -86,6 +96,14 @@ impl StateKeys {
 
     pub(crate) fn dead_letter(&self, number: u64) -> Vec<u8> {
         [&self.prefix, b"d".as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    pub(crate) fn late_row(&self, number: u64) -> Vec<u8> {
+        [&self.prefix, b"l".as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    pub(crate) fn late_rows(&self) -> Vec<u8> {
+        [&self.prefix, b"l".as_slice()].concat()
     }
 
     pub(crate) fn dead_letters(&self) -> Vec<u8> {

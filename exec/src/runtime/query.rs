@@ -1,16 +1,17 @@
 //! One query: reads its inputs, pushes them through its graph, commits what came out together with
 //! its position. Synchronous; who drives it decides when to wait.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::TimestampMicrosecondType;
-use auspex_plan::EventTime;
+use std::time::{Duration, Instant};
+
 use auspex_storage::{
-    Append, Durability, Pending, Run, SharedStore, StorageError, StreamId, Transaction,
+    Append, Durability, Head, Pending, SharedStore, StorageError, StreamId, Transaction,
 };
+
+use tokio::sync::watch;
 
 use super::feed::Feed;
 use super::position::{Position, StateKeys};
@@ -20,7 +21,10 @@ use crate::batch::Batch;
 use crate::build::{BuildOptions, build};
 use crate::error::{ExecError, Result, RowFailure};
 use crate::graph::Graph;
-use crate::operator::{Output, StateChange, Tap, Watermark};
+use crate::operator::{Output, StateChange, Tap};
+
+/// Stands for "the inputs have not ended".
+pub(super) const NO_END: u64 = u64::MAX;
 
 /// Transactions that may be on their way at once.
 const IN_FLIGHT: usize = 8;
@@ -53,13 +57,22 @@ pub(super) struct Query {
     position: Position,
     output: Vec<Batch>,
     failures: Vec<RowFailure>,
+    late: Vec<RowFailure>,
     taps: Vec<Tap>,
+    /// When the state was last written: what comes out in between can be computed again.
+    checkpointed: Instant,
+    /// Output rows below this offset were applied to the query's table before it was loaded.
+    applied: u64,
     /// Transactions on their way, each with the place up to which the output is complete when it
     /// is done.
-    in_flight: VecDeque<(Pending, i64)>,
+    in_flight: VecDeque<(Pending, u64)>,
     reload: bool,
     /// The row at which to stop; everything before it is processed first.
     halt: Option<RowFailure>,
+    /// Place after which no input has rows, once that has been declared.
+    end: watch::Receiver<u64>,
+    /// Inputs that queries fill.
+    derived: BTreeSet<StreamId>,
     status: Arc<Mutex<QueryStatus>>,
 }
 
@@ -69,8 +82,12 @@ impl Query {
         store: SharedStore,
         options: RuntimeOptions,
         tap: TapSink,
+        end: watch::Receiver<u64>,
+        is_derived: &dyn Fn(StreamId) -> bool,
     ) -> Result<Query> {
         let graph = build(&spec.plan, &BuildOptions::default())?;
+        let streams = graph.inputs().iter().map(|input| input.stream);
+        let derived = streams.filter(|stream| is_derived(*stream)).collect();
         let keys = StateKeys::new(spec.id, spec.generation);
         let (position, stored) = match store.state_get(&keys.position())? {
             Some(bytes) => (Position::decode(&bytes)?, true),
@@ -91,6 +108,7 @@ impl Query {
             frontier: position.frontier.max(0) as u64,
             lag: 0,
             state_bytes: 0,
+            operators: Vec::new(),
         };
         let feeds = graph
             .inputs()
@@ -105,24 +123,35 @@ impl Query {
             position,
             output: Vec::new(),
             failures: Vec::new(),
+            late: Vec::new(),
             taps: Vec::new(),
+            checkpointed: Instant::now(),
+            applied: 0,
             in_flight: VecDeque::new(),
             reload: false,
             halt: None,
+            end,
+            derived,
             status: Arc::new(Mutex::new(status)),
             spec,
             store,
             options,
             tap,
         };
+        query.applied = query.store.head(query.spec.id)?.next;
         if stored {
             query.load()?;
         } else {
             // The start is part of what a restart must find again.
-            query.commit()?;
+            query.commit(true)?;
         }
-        query.store.set_complete(query.spec.id, query.position.frontier.max(0) as u64)?;
+        query.store.set_complete(query.spec.id, query.complete_below())?;
         Ok(query)
+    }
+
+    /// Changes when the end of all inputs is declared.
+    pub(super) fn watch_end(&self) -> watch::Receiver<u64> {
+        self.end.clone()
     }
 
     pub(super) fn status(&self) -> Arc<Mutex<QueryStatus>> {
@@ -150,7 +179,9 @@ impl Query {
         }
         self.output.clear();
         self.failures.clear();
+        self.late.clear();
         self.taps.clear();
+        self.applied = self.store.head(self.spec.id)?.next;
         self.reload = false;
         Ok(())
     }
@@ -215,17 +246,23 @@ impl Query {
         }
         let halted = self.halt.as_ref().is_some_and(|row| self.position.frontier >= row.sequence);
         let unsaved = self.position.counters.rows_in - self.committed.counters.rows_in;
+        let save = match self.graph.is_stateful() {
+            false => true,
+            true => progress && self.checkpointed.elapsed() >= self.checkpoint_interval(),
+        };
         if halted
             || !self.output.is_empty()
             || !self.failures.is_empty()
-            || unsaved >= self.options.commit_rows
+            || !self.late.is_empty()
+            || (unsaved >= self.options.commit_rows && save)
         {
-            self.commit()?;
+            self.commit(save || halted)?;
         } else if progress {
             self.write_taps();
+            let reached = self.complete_below();
             match self.in_flight.back_mut() {
-                Some((_, complete)) => *complete = self.position.frontier,
-                None => self.complete(self.position.frontier)?,
+                Some((_, complete)) => *complete = reached,
+                None => self.complete(reached)?,
             }
         }
         if halted {
@@ -258,8 +295,14 @@ impl Query {
             bound = bound.min(i64::try_from(head.complete).unwrap_or(i64::MAX));
             heads.push(head);
         }
+        let end = self.end_of_inputs(&heads);
+        if let Some(end) = end
+            && self.halt.is_none()
+        {
+            bound = bound.max(end + 1);
+        }
         if bound <= self.position.frontier {
-            return Ok(false);
+            return end.map_or(Ok(false), |end| self.finish_input(end));
         }
         let mut rows = self.options.batch_rows.max(1);
         let reach = loop {
@@ -283,19 +326,57 @@ impl Query {
         let inputs =
             self.feeds.iter_mut().map(|feed| feed.take_below(reach)).collect::<Result<Vec<_>>>()?;
         let rows_in: usize = inputs.iter().flatten().map(|batch| batch.len()).sum();
+        let taken: usize = (0..inputs.len())
+            .filter(|input| self.graph.reads(*input))
+            .flat_map(|input| &inputs[input])
+            .map(|batch| batch.len())
+            .sum();
         if rows_in > 0 {
-            let watermark = Watermark { sequence: reach };
-            let graph = &mut self.graph;
-            let output = catch_unwind(AssertUnwindSafe(|| graph.step(inputs, watermark)))
-                .unwrap_or_else(|panic| Err(ExecError::Plan(panic_text(&*panic))))?;
-            self.collect(output);
+            self.run(|graph| graph.step(inputs, reach))?;
         }
-        self.position.counters.rows_in += rows_in as u64;
+        self.position.counters.rows_in += taken as u64;
         self.position.frontier = reach;
         for feed in &self.feeds {
             self.position.inputs.insert(feed.stream, feed.position);
         }
         Ok(true)
+    }
+
+    fn run(&mut self, step: impl FnOnce(&mut Graph) -> Result<Output>) -> Result<()> {
+        let graph = &mut self.graph;
+        let output = catch_unwind(AssertUnwindSafe(|| step(graph)))
+            .unwrap_or_else(|panic| Err(ExecError::Plan(panic_text(&*panic))))?;
+        self.collect(output);
+        Ok(())
+    }
+
+    /// The place behind the last row of all inputs, once that has been declared and every derived
+    /// input has come to its end.
+    fn end_of_inputs(&self, heads: &[Head]) -> Option<i64> {
+        let end = *self.end.borrow();
+        let waits =
+            |feed: &Feed, head: &Head| self.derived.contains(&feed.stream) && head.complete <= end;
+        if end == NO_END || self.feeds.iter().zip(heads).any(|(feed, head)| waits(feed, head)) {
+            return None;
+        }
+        i64::try_from(end).ok()
+    }
+
+    /// Lets the watermark go to infinity. False when that was done before.
+    fn finish_input(&mut self, end: i64) -> Result<bool> {
+        if self.position.ended || self.halt.is_some() || self.position.frontier <= end {
+            return Ok(false);
+        }
+        self.run(|graph| graph.end(end))?;
+        self.position.ended = true;
+        Ok(true)
+    }
+
+    /// The place below which the output has every row. What the end of input gives has the place of
+    /// that end.
+    fn complete_below(&self) -> u64 {
+        let frontier = self.position.frontier.max(0) as u64;
+        if self.position.ended { frontier } else { frontier.min(*self.end.borrow()) }
     }
 
     fn collect(&mut self, output: Output) {
@@ -305,80 +386,79 @@ impl Query {
         counters.dead_letters += output.dead_letters.len() as u64;
         counters.skipped += output.skipped;
         counters.nulled += output.nulled;
+        counters.late += output.late.len() as u64;
+        self.late.extend(output.late);
         self.position.next += rows as u64;
         self.output.extend(output.batches);
         self.failures.extend(output.dead_letters);
         self.taps.extend(output.taps);
     }
 
-    /// Submits output, position and state as one transaction.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    /// Submits the output as one transaction, with `save` together with position and state. What is
+    /// submitted without them is computed again after a crash, and left out where it is there.
+    pub(super) fn commit(&mut self, save: bool) -> Result<()> {
         let mut transaction = Transaction::default();
         let rows: usize = self.output.iter().map(Batch::len).sum();
         if let Some(batch) = Batch::concat(std::mem::take(&mut self.output))? {
-            let time = self.event_time(&batch)?;
+            let first = self.position.next - rows as u64;
+            if let Some(table) = &self.spec.table {
+                let known = self.applied.saturating_sub(first).min(rows as u64) as usize;
+                transaction.tables = table.changes(&batch.rows.slice(known, rows - known))?;
+            }
             transaction.appends.push(Append {
                 stream: self.spec.id,
                 rows: batch.rows,
-                time: Some(time),
+                time: Some(batch.time),
                 derived: Some((batch.sequence, batch.ingested)),
-                at_offset: Some(self.position.next - rows as u64),
+                at_offset: Some(first),
             });
         }
-        let state = &mut transaction.state;
-        for (key, value) in self.graph.checkpoint()? {
-            state.push((self.keys.state(&key), value));
+        let counters = self.position.counters;
+        let failures = std::mem::take(&mut self.failures);
+        let letter = |n| self.keys.dead_letter(n);
+        self.put_failures(failures, counters.dead_letters, letter, &mut transaction.state)?;
+        let late = std::mem::take(&mut self.late);
+        let letter = |n| self.keys.late_row(n);
+        self.put_failures(late, counters.late, letter, &mut transaction.state)?;
+        if save {
+            for (key, value) in self.graph.checkpoint()? {
+                transaction.state.push((self.keys.state(&key), value));
+            }
+            transaction.state.push((self.keys.position(), Some(self.position.encode())));
+            self.committed = self.position.clone();
+            self.checkpointed = Instant::now();
         }
-        self.put_dead_letters(state)?;
-        state.push((self.keys.position(), Some(self.position.encode())));
         let pending = self.store.submit(transaction, Durability::Buffered);
-        self.committed = self.position.clone();
-        self.in_flight.push_back((pending, self.position.frontier));
+        self.in_flight.push_back((pending, self.complete_below()));
         self.write_taps();
         self.reap()
     }
 
-    fn put_dead_letters(&mut self, state: &mut Vec<StateChange>) -> Result<()> {
-        let failures = std::mem::take(&mut self.failures);
+    /// Keeps the newest of the rows that were left out; `end` is their number so far, these included.
+    fn put_failures(
+        &self,
+        failures: Vec<RowFailure>,
+        end: u64,
+        key: impl Fn(u64) -> Vec<u8>,
+        state: &mut Vec<StateChange>,
+    ) -> Result<()> {
         if failures.is_empty() {
             return Ok(());
         }
         let keep = self.options.dead_letters_kept;
-        let end = self.position.counters.dead_letters;
         let first = end - failures.len() as u64;
         let kept = failures.len().min(keep as usize);
         let recent = failures[failures.len() - kept..].to_vec();
         let letters = dead_letter::with_rows(self.store.as_ref(), recent, end - kept as u64)?;
         for letter in letters {
             let value = serde_json::to_vec(&letter).map_err(|e| ExecError::State(e.to_string()))?;
-            state.push((self.keys.dead_letter(letter.number), Some(value)));
+            state.push((key(letter.number), Some(value)));
         }
         // Those pushed out by the new ones.
         for number in first.saturating_sub(keep)..end.saturating_sub(keep).min(first) {
-            state.push((self.keys.dead_letter(number), None));
+            state.push((key(number), None));
         }
         Ok(())
-    }
-
-    /// Event times of output rows.
-    fn event_time(&self, batch: &Batch) -> Result<Run> {
-        let EventTime::Column { column, .. } = &self.spec.plan.event_time else {
-            return Ok(batch.time.clone());
-        };
-        let times = batch
-            .rows
-            .column_by_name(column)
-            .and_then(|array| array.as_primitive_opt::<TimestampMicrosecondType>())
-            .ok_or_else(|| ExecError::Plan(format!("event time column \"{column}\"")))?;
-        if times.null_count() == 0 {
-            return Ok(Run::Each(times.values().clone()));
-        }
-        // A row without a time of its own keeps that of the row it came from.
-        Ok(Run::Each(
-            (0..times.len())
-                .map(|i| if times.is_null(i) { batch.time.get(i) } else { times.value(i) })
-                .collect(),
-        ))
     }
 
     fn write_taps(&mut self) {
@@ -387,10 +467,14 @@ impl Query {
         }
     }
 
-    fn complete(&self, frontier: i64) -> Result<()> {
+    fn complete(&self, sequence: u64) -> Result<()> {
         // Who waits for the rows may look at the status next.
         self.publish();
-        Ok(self.store.set_complete(self.spec.id, frontier.max(0) as u64)?)
+        Ok(self.store.set_complete(self.spec.id, sequence)?)
+    }
+
+    fn checkpoint_interval(&self) -> Duration {
+        Duration::from_millis(self.options.checkpoint_ms)
     }
 
     /// Takes note of transactions that are done.
@@ -408,12 +492,12 @@ impl Query {
     }
 
     /// The oldest transaction on its way has come to an end.
-    fn done(&mut self, result: Result<(), StorageError>, frontier: i64) -> Result<()> {
+    fn done(&mut self, result: Result<(), StorageError>, frontier: u64) -> Result<()> {
         self.in_flight.pop_front();
         self.ended(result, frontier)
     }
 
-    fn ended(&mut self, result: Result<(), StorageError>, frontier: i64) -> Result<()> {
+    fn ended(&mut self, result: Result<(), StorageError>, frontier: u64) -> Result<()> {
         if let Err(error) = result {
             // What follows it cannot have been applied either: it would leave a gap.
             self.in_flight.clear();
@@ -470,7 +554,7 @@ impl Query {
         if self.reload || self.position == self.committed {
             return Ok(());
         }
-        self.commit()
+        self.commit(true)
     }
 
     fn publish(&self) {
@@ -480,6 +564,7 @@ impl Query {
         status.position.clone_from(&position.inputs);
         status.frontier = position.frontier.max(0) as u64;
         status.state_bytes = self.graph.state_bytes();
+        status.operators = self.graph.operators();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::graph::OperatorStatus;
+
 use auspex_storage::StreamId;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct Counters {
     pub skipped: u64,
     /// Rows with a failed expression made null.
     pub nulled: u64,
+    /// Rows that came too late for an operator and were left out of its results.
+    pub late: u64,
     /// Input rows that were removed by retention before the query had read them.
     pub lost: u64,
 }
@@ -49,4 +53,6 @@ pub struct QueryStatus {
     pub lag: u64,
     /// Bytes of operator state, roughly.
     pub state_bytes: u64,
+    /// The operators, in the order of the graph.
+    pub operators: Vec<OperatorStatus>,
 }

@@ -150,25 +150,32 @@ struct Watches {
     heads: Vec<watch::Receiver<Head>>,
     /// Silent sources move with the global order.
     sequence: watch::Receiver<u64>,
+    end: watch::Receiver<u64>,
 }
 
 impl Watches {
     fn new(query: &Query, store: &SharedStore) -> Watches {
         // A stream that is gone already makes the first turn fail.
         let heads = query.inputs().into_iter().filter_map(|s| store.watch(s).ok()).collect();
-        Watches { heads, sequence: store.watch_sequence() }
+        Watches { heads, sequence: store.watch_sequence(), end: query.watch_end() }
     }
 
     /// From here on a change wakes; called before the heads are read.
     fn mark_seen(&mut self) {
         self.heads.iter_mut().for_each(watch::Receiver::mark_unchanged);
         self.sequence.mark_unchanged();
+        self.end.mark_unchanged();
     }
 
     async fn changed(&mut self) {
         let sequence = Box::pin(async {
             if self.sequence.changed().await.is_err() {
                 // The store is gone, and with it whoever could wake us but by a command.
+                std::future::pending::<()>().await;
+            }
+        });
+        let end = Box::pin(async {
+            if self.end.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         });
@@ -179,7 +186,7 @@ impl Watches {
             }) as futures::future::BoxFuture<'_, ()>
         });
         let all: Vec<futures::future::BoxFuture<'_, ()>> =
-            heads.chain([sequence as futures::future::BoxFuture<'_, ()>]).collect();
+            heads.chain([sequence as futures::future::BoxFuture<'_, ()>, end]).collect();
         select_all(all).await;
     }
 }

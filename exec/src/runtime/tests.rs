@@ -81,7 +81,7 @@ fn config(id: u32, retention_bytes: Option<u64>) -> StreamConfig {
 }
 
 fn spec(id: u32, plan: ContinuousQuery) -> QuerySpec {
-    QuerySpec { id, generation: 0, plan, start: BTreeMap::new(), paused: false }
+    QuerySpec { id, generation: 0, plan, start: BTreeMap::new(), paused: false, table: None }
 }
 
 /// `select k, a, a / b, v from s1 where v > 0`

@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::query::{EventTime, OnError};
+use crate::time::Clock;
 use crate::types::ColumnType;
 
 /// Number of an object, unique in the catalog's whole history.
@@ -109,6 +110,11 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// Where event time comes from.
     pub event_time: EventTime,
+    /// What moves the watermark of a derived stream with [`EventTime::Inherited`]; empty otherwise.
+    pub clocks: Vec<Clock>,
+    /// After the log has moved on by this much without a row, this stream no longer holds back
+    /// what it is joined or merged with (microseconds).
+    pub idle_timeout_us: i64,
     /// `CHECK` constraints: name and SQL expression.
     pub checks: Vec<(String, String)>,
     /// How long rows are kept.
@@ -210,6 +216,22 @@ impl Object {
     /// The columns as an Arrow schema.
     pub fn schema(&self) -> SchemaRef {
         arrow_schema(self.columns())
+    }
+
+    /// What moves the watermark of a stream.
+    pub fn clocks(&self) -> Vec<Clock> {
+        let Some(stream) = self.stream() else { return Vec::new() };
+        let own = |delay_us, arrival| {
+            let idle_timeout_us = stream.idle_timeout_us;
+            vec![Clock { stream: self.id, delay_us, arrival, idle_timeout_us }]
+        };
+        match &stream.event_time {
+            EventTime::Arrival => own(0, true),
+            EventTime::Column { delay_us, .. } | EventTime::Assigned { delay_us } => {
+                own(*delay_us, false)
+            }
+            EventTime::Inherited => stream.clocks.clone(),
+        }
     }
 
     /// Objects whose rows this one's query reads.

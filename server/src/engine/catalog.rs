@@ -84,6 +84,7 @@ impl Engine {
                 plan: query,
                 start: definition.start.clone(),
                 paused: definition.paused,
+                table: None,
             })
             .map_err(|e| super::errors::exec(&e))
     }

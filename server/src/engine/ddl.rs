@@ -8,7 +8,7 @@ use auspex_plan::catalog::{
     Catalog, CatalogCommand, Column, Definition, Language, Object, ObjectId, ObjectKind,
     ObjectName, Retention, Stream, Table, arrow_schema,
 };
-use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic, EventTime, Span, SqlState};
+use auspex_plan::{Clock, ColumnType, ContinuousQuery, Diagnostic, EventTime, Span, SqlState};
 use auspex_sql::statement::{
     Alter, AlterAction, Check, ColumnDef, CreateStream, CreateStreamAs, CreateTable, DropStatement,
     Name, RelationKind,
@@ -187,6 +187,8 @@ pub(super) async fn create_stream(
     let stream = Stream {
         columns,
         event_time,
+        clocks: Vec::new(),
+        idle_timeout_us: options.idle_timeout_us.unwrap_or(Clock::IDLE_TIMEOUT_US),
         checks,
         retention: options.retention(Retention::default()),
         definition: None,
@@ -289,17 +291,27 @@ pub(super) async fn create_stream_as(
     else {
         return Ok("CREATE STREAM".into());
     };
-    definition.start =
-        session.starts(&query.inputs, options.start_earliest.unwrap_or(false)).await?;
+    let (event_time, clocks) = query.event_time();
+    let reads = with_roots(&query.inputs, &clocks);
+    definition.start = session.starts(&reads, options.start_earliest.unwrap_or(false)).await?;
     let stream = Stream {
         columns,
-        event_time: query.event_time.clone(),
+        event_time,
+        clocks,
+        idle_timeout_us: options.idle_timeout_us.unwrap_or(Clock::IDLE_TIMEOUT_US),
         checks: Vec::new(),
         retention: options.retention(Retention::default()),
         definition: Some(definition),
     };
     add(session, name, ObjectKind::Stream(stream), Some(query)).await?;
     Ok("CREATE STREAM".into())
+}
+
+/// What a query reads: its inputs, and the roots whose rows move its watermark.
+fn with_roots(inputs: &[ObjectId], clocks: &[Clock]) -> Vec<ObjectId> {
+    let all: BTreeSet<ObjectId> =
+        inputs.iter().copied().chain(clocks.iter().map(|c| c.stream)).collect();
+    all.into_iter().collect()
 }
 
 struct Replacement {
@@ -337,7 +349,8 @@ async fn replace_query(
     }
     let old_generation = old.generation;
     new.definition.generation = old_generation + 1;
-    new.definition.start = session.starts(&new.query.inputs, new.start.unwrap_or(false)).await?;
+    let reads = with_roots(&new.query.inputs, &new.query.event_time().1);
+    new.definition.start = session.starts(&reads, new.start.unwrap_or(false)).await?;
     let ddl = session.ddl().await?;
     ddl.apply(CatalogCommand::ReplaceQuery { id: existing.id, definition: new.definition })?;
     ddl.replace.retain(|(id, _)| *id != existing.id);

@@ -160,6 +160,7 @@ fn stream_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>>
     let event_time = match &stream.event_time {
         EventTime::Arrival => "arrival".to_string(),
         EventTime::Inherited => "inherited".to_string(),
+        EventTime::Assigned { .. } => "assigned".to_string(),
         EventTime::Column { column, .. } => column.clone(),
     };
     let retention = match (stream.retention.age_us, stream.retention.bytes) {

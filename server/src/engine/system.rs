@@ -140,7 +140,9 @@ fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     let watermark = |r: &Row| {
         let max = r.head.map(|h| h.max_time).filter(|t| *t != i64::MIN)?;
         match &r.object.stream()?.event_time {
-            EventTime::Column { delay_us, .. } => Some(max.saturating_sub(*delay_us)),
+            EventTime::Column { delay_us, .. } | EventTime::Assigned { delay_us } => {
+                Some(max.saturating_sub(*delay_us))
+            }
             _ => Some(max),
         }
     };

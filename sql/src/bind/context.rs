@@ -72,12 +72,7 @@ impl<'a> Context<'a> {
         let system = self.system_columns && object.stream().is_some();
         match self.reader {
             Reader::Terminating => self.binder.sources.relation(object, system),
-            Reader::Continuous => Arc::new(StreamRelation::new(
-                object.id,
-                object.name.to_string(),
-                &object.schema(),
-                system,
-            )),
+            Reader::Continuous => Arc::new(StreamRelation::of(object, system)),
         }
     }
 }

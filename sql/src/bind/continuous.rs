@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use auspex_plan::catalog::{Column, Definition, ObjectId};
 use auspex_plan::nodes::{StreamDistinct, StreamLimit};
-use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic, EventTime, SqlState};
+use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic, SqlState};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{
     Distinct, Expr, Extension, FetchType, Limit, LogicalPlan, SkipType,
@@ -59,7 +59,6 @@ impl Binder {
                 plan,
                 inputs,
                 on_error: Default::default(),
-                event_time: EventTime::Inherited,
                 warnings: Vec::new(),
             },
             columns,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use auspex_plan::ColumnType;
 use auspex_plan::catalog::{Column, ObjectId};
 use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
-use auspex_plan::query::{ContinuousQuery, EventTime, OnError};
+use auspex_plan::query::{ContinuousQuery, OnError};
 use datafusion::logical_expr::{
     Expr as PlanExpr, Extension, Filter, LogicalPlan, Projection, UserDefinedLogicalNode,
 };
@@ -37,17 +37,6 @@ pub(super) struct Key {
     pub value: Value,
 }
 
-/// The field that `.watermark` chose, followed through projections.
-#[derive(Debug, Clone)]
-pub(super) struct Watermark {
-    /// Its name in the current row; `None` when it was left out.
-    pub column: Option<String>,
-    /// Its name where `.watermark` stands.
-    pub declared: String,
-    pub delay_us: i64,
-    pub span: Span,
-}
-
 /// A chain under construction.
 pub(super) struct Chain<'a> {
     pub program: &'a Declarations<'a>,
@@ -57,7 +46,8 @@ pub(super) struct Chain<'a> {
     pub bindings: BTreeMap<String, ObjectId>,
     pub keys: Vec<Key>,
     pub on_error: OnError,
-    pub watermark: Option<Watermark>,
+    /// Whether `.watermark` was said.
+    pub watermark: bool,
     /// Whether a projection was written.
     pub projected: bool,
     pub problems: Vec<Diagnostic>,
@@ -180,15 +170,6 @@ impl<'a> Chain<'a> {
             }
         }
         columns.extend(fields);
-        if let Some(watermark) = &mut self.watermark {
-            let followed = watermark.column.take();
-            watermark.column = columns
-                .iter()
-                .find(|(_, value)| {
-                    matches!(&value.expr, PlanExpr::Column(c) if Some(&c.name) == followed.as_ref())
-                })
-                .map(|(name, _)| name.clone());
-        }
         let mut expressions = Vec::with_capacity(columns.len());
         for (name, value) in columns {
             let ty = value.ty.clone().unwrap_or(ColumnType::Text);
@@ -250,30 +231,12 @@ impl<'a> Chain<'a> {
         if let Some(declared) = &decl.ty {
             self.check_type(declared, &columns)?;
         }
-        let event_time = match &self.watermark {
-            None => EventTime::Inherited,
-            Some(w) => match &w.column {
-                Some(column) => EventTime::Column { column: column.clone(), delay_us: w.delay_us },
-                None => {
-                    return Err(super::problem::hint(
-                        error(
-                            SqlState::FEATURE_NOT_SUPPORTED,
-                            codes::WATERMARK,
-                            w.span,
-                            format!("the watermark's field `{}` is not in the output", w.declared),
-                        ),
-                        format!("add `{0}: {0}` to `.emit`", w.declared),
-                    ));
-                }
-            },
-        };
         let inputs: BTreeSet<ObjectId> = self.bindings.values().copied().collect();
         Ok(BoundStream {
             query: ContinuousQuery {
                 plan: self.plan,
                 inputs: inputs.into_iter().collect(),
                 on_error: self.on_error,
-                event_time,
                 warnings: Vec::new(),
             },
             columns,

@@ -31,8 +31,10 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use auspex_plan::Clock;
 use auspex_plan::catalog::{
-    Catalog, Column, DEFAULT_SCHEMA, Definition, Language, ObjectId, Retention, Stream,
+    Catalog, Column, DEFAULT_SCHEMA, Definition, Language, Object, ObjectId, ObjectKind,
+    ObjectName, Retention, Stream,
 };
 use auspex_plan::diagnostic::{Diagnostic, Severity, Span, SqlState};
 use auspex_plan::query::{ContinuousQuery, EventTime};
@@ -105,8 +107,13 @@ pub fn bind(
     let mut add = |relations: &mut Relations<'_>, name: &Ident, stream: Stream, query| {
         let id = next_id;
         next_id += 1;
-        let relation = Relation { id, name: name.name.clone(), columns: stream.columns.clone() };
-        relations.bound.insert(name.name.clone(), relation);
+        let object = Object {
+            id,
+            name: ObjectName::new(DEFAULT_SCHEMA, name.name.clone()),
+            created_us: 0,
+            kind: ObjectKind::Stream(stream.clone()),
+        };
+        relations.bound.extend(Relation::of(&object).map(|r| (name.name.clone(), r)));
         items.push(BoundItem { id, name: name.name.clone(), span: name.span, stream, query });
     };
     for event in &declarations.event_order {
@@ -140,9 +147,12 @@ pub fn bind(
                     paused: false,
                     generation: 0,
                 };
+                let (event_time, clocks) = bound.query.event_time();
                 let stream = Stream {
                     columns: bound.columns,
-                    event_time: bound.query.event_time.clone(),
+                    event_time,
+                    clocks,
+                    idle_timeout_us: Clock::IDLE_TIMEOUT_US,
                     checks: Vec::new(),
                     retention: Retention::default(),
                     definition: Some(definition),
@@ -196,6 +206,8 @@ fn source_stream(columns: Vec<Column>) -> Stream {
     Stream {
         columns,
         event_time: EventTime::Arrival,
+        clocks: Vec::new(),
+        idle_timeout_us: Clock::IDLE_TIMEOUT_US,
         checks: Vec::new(),
         retention: Retention::default(),
         definition: None,

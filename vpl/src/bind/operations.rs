@@ -2,12 +2,12 @@
 
 use auspex_plan::ColumnType;
 use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
-use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap, TapKind};
+use auspex_plan::nodes::{AssignTime, StreamDistinct, StreamLimit, StreamTap, TapKind};
 use auspex_plan::query::OnError;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr as PlanExpr;
 
-use super::chain::{Chain, Key, Watermark, has_op};
+use super::chain::{Chain, Key, has_op};
 use super::expression::Binder;
 use super::problem::{Result, arguments, error, hint, missing, unknown, unsupported};
 use super::source::unbounded_join;
@@ -453,7 +453,7 @@ fn watermark<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
     let refuse = |span: Span, message: String| {
         error(SqlState::INVALID_OBJECT_DEFINITION, codes::WATERMARK, span, message)
     };
-    if chain.watermark.is_some() {
+    if chain.watermark {
         return Err(refuse(op.span, "the stream already has a watermark".into()));
     }
     let (mut delay_us, mut on) = (0, None);
@@ -513,8 +513,15 @@ fn watermark<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
             field.name.clone()
         }
     };
-    let column = Some(declared.clone());
-    chain.watermark = Some(Watermark { column, declared, delay_us, span: op.span });
+    let ident = Ident { name: declared, span: op.span };
+    let field = chain.row.field(&ident.name).ok_or_else(|| {
+        let known = chain.row.names();
+        unknown(SqlState::UNDEFINED_COLUMN, codes::UNKNOWN_FIELD, "field", &ident, known)
+    })?;
+    let time = PlanExpr::Column(field.column.clone());
+    let input = chain.plan.clone();
+    chain.extend(AssignTime { input, time, delay_us });
+    chain.watermark = true;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use auspex_plan::Clock;
 use auspex_plan::catalog::{Catalog, Column, DEFAULT_SCHEMA, Object, ObjectId, arrow_schema};
 use auspex_plan::diagnostic::SqlState;
 use auspex_plan::relation::StreamRelation;
@@ -16,20 +17,24 @@ pub(super) struct Relation {
     pub id: ObjectId,
     pub name: String,
     pub columns: Vec<Column>,
+    pub clocks: Vec<Clock>,
 }
 
 impl Relation {
     /// The leaf of a plan; with the system columns when they are needed.
     pub(super) fn source(&self, system: bool) -> StreamRelation {
-        StreamRelation::new(self.id, self.name.clone(), &arrow_schema(&self.columns), system)
+        let schema = arrow_schema(&self.columns);
+        StreamRelation::new(self.id, self.name.clone(), &schema, self.clocks.clone(), system)
     }
 
-    fn of(object: &Object) -> Option<Relation> {
+    /// The stream, when the object is one.
+    pub(super) fn of(object: &Object) -> Option<Relation> {
         let stream = object.stream()?;
         Some(Relation {
             id: object.id,
             name: object.name.name.clone(),
             columns: stream.columns.clone(),
+            clocks: object.clocks(),
         })
     }
 }

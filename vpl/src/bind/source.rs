@@ -55,7 +55,7 @@ fn chain<'a>(program: &'a Declarations<'a>, plan: LogicalPlan, aliases: Vec<Stri
         bindings: BTreeMap::new(),
         keys: Vec::new(),
         on_error: OnError::default(),
-        watermark: None,
+        watermark: false,
         projected: false,
         problems: Vec::new(),
     }

@@ -16,10 +16,12 @@ pub(in crate::engine) struct StreamOptions {
     pub(in crate::engine) start_earliest: Option<bool>,
     /// `on_error`.
     pub(in crate::engine) on_error: Option<OnError>,
+    /// `idle_timeout` in microseconds.
+    pub(in crate::engine) idle_timeout_us: Option<i64>,
 }
 
-const SOURCE: [&str; 2] = ["retention", "retention_bytes"];
-const QUERY: [&str; 4] = ["retention", "retention_bytes", "start", "on_error"];
+const SOURCE: [&str; 3] = ["retention", "retention_bytes", "idle_timeout"];
+const QUERY: [&str; 5] = ["retention", "retention_bytes", "idle_timeout", "start", "on_error"];
 
 impl StreamOptions {
     /// Reads the options of a stream, with those of a query when `query`.
@@ -51,6 +53,12 @@ impl StreamOptions {
                             invalid(option, "a size such as '10GB', or 'unlimited'")
                         })?),
                     });
+                }
+                "idle_timeout" => {
+                    read.idle_timeout_us = Some(
+                        duration_us(text)
+                            .ok_or_else(|| invalid(option, "an interval such as '30 s'"))?,
+                    );
                 }
                 "start" => {
                     read.start_earliest = Some(match text {
@@ -85,8 +93,8 @@ fn unknown(option: &Opt, known: &[&str]) -> Diagnostic {
         format!("unrecognized parameter \"{name}\""),
     )
     .at(option.name.span);
-    if ["connector", "topic", "format", "idle_timeout"].contains(&name.as_str()) {
-        return error.hint("Connectors and windows are not available yet.");
+    if ["connector", "topic", "format"].contains(&name.as_str()) {
+        return error.hint("Connectors are not available yet.");
     }
     match did_you_mean(name, known.iter().copied()) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),

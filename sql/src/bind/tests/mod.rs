@@ -64,6 +64,8 @@ fn stream(columns: Vec<Column>) -> ObjectKind {
     ObjectKind::Stream(Stream {
         columns,
         event_time: EventTime::Arrival,
+        clocks: Vec::new(),
+        idle_timeout_us: auspex_plan::Clock::IDLE_TIMEOUT_US,
         checks: vec![("positive".into(), "price > 0".into())],
         retention: Retention::default(),
         definition: None,

@@ -1,0 +1,261 @@
+//! The watermarks of a query's leaves, computed from the rows of their roots.
+
+use std::collections::BTreeMap;
+
+use auspex_plan::Clock;
+use auspex_storage::{EventBatch, StreamId};
+
+use crate::error::{ExecError, Result};
+use crate::operator::{StateReader, StateWriter};
+use crate::progress::Progress;
+
+/// Where the watermark comes from: a root, or all roots whose event time is their arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Arrivals,
+    Root(StreamId),
+}
+
+fn source(clock: &Clock) -> Source {
+    if clock.arrival { Source::Arrivals } else { Source::Root(clock.stream) }
+}
+
+/// What one source has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reached {
+    /// Greatest event time.
+    time: i64,
+    /// Arrival of its last row; of the first row of the log that the query saw before there was one.
+    arrived: i64,
+    idle: bool,
+}
+
+const NOTHING: Reached = Reached { time: i64::MIN, arrived: i64::MIN, idle: false };
+
+/// The clocks of all leaves of a graph.
+#[derive(Debug, Default)]
+pub(crate) struct Clocks {
+    /// Per leaf its clocks, and the watermark it had reached.
+    leaves: Vec<(Vec<Clock>, i64)>,
+    reached: BTreeMap<Source, Reached>,
+    idle_timeout: BTreeMap<Source, i64>,
+    /// Roots by the graph's inputs.
+    inputs: BTreeMap<usize, Vec<Source>>,
+    ended: bool,
+    changed: bool,
+}
+
+impl Clocks {
+    /// `leaves` are the clocks of each leaf; `input_of` finds the graph's input for a root.
+    pub(crate) fn new(
+        leaves: Vec<Vec<Clock>>,
+        input_of: impl Fn(StreamId) -> Option<usize>,
+    ) -> Result<Clocks> {
+        let mut clocks = Clocks::default();
+        for clock in leaves.iter().flatten() {
+            let source = source(clock);
+            let input = input_of(clock.stream)
+                .ok_or_else(|| ExecError::Plan(format!("root {} is not read", clock.stream)))?;
+            let sources = clocks.inputs.entry(input).or_default();
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+            clocks.reached.insert(source, NOTHING);
+            let timeout = clocks.idle_timeout.entry(source).or_insert(clock.idle_timeout_us);
+            *timeout = (*timeout).min(clock.idle_timeout_us);
+        }
+        clocks.leaves = leaves.into_iter().map(|l| (l, i64::MIN)).collect();
+        Ok(clocks)
+    }
+
+    /// How the watermark of each leaf moves over the rows of one step. With `end` it goes to
+    /// infinity at that place.
+    pub(crate) fn step(&mut self, inputs: &[Vec<EventBatch>], end: Option<i64>) -> Vec<Progress> {
+        if self.ended {
+            return self.leaves.iter().map(|_| Progress::still(i64::MAX)).collect();
+        }
+        let mut sources: BTreeMap<Source, Progress> = BTreeMap::new();
+        for (source, reached) in &self.reached {
+            sources.insert(*source, Progress::new(reached.time, reached.idle));
+        }
+        if self.reached.len() <= 1 {
+            self.one_source(inputs, &mut sources);
+        } else {
+            self.several_sources(inputs, &mut sources);
+        }
+        if let Some(end) = end {
+            sources.values_mut().for_each(|p| p.advance(end, i64::MAX, false));
+            self.ended = true;
+            self.changed = true;
+        }
+        let mut progress = Vec::with_capacity(self.leaves.len());
+        for (clocks, reached) in &mut self.leaves {
+            let of: Vec<Progress> =
+                clocks.iter().map(|c| sources[&source(c)].delayed(c.delay_us)).collect();
+            let moved = match of.len() {
+                0 => Progress::new(i64::MAX, true),
+                _ => Progress::least(&of.iter().collect::<Vec<_>>(), *reached),
+            };
+            *reached = moved.last();
+            progress.push(moved);
+        }
+        progress
+    }
+
+    /// The usual case: rows of one source in order, and nobody to be idle towards.
+    fn one_source(&mut self, inputs: &[Vec<EventBatch>], sources: &mut BTreeMap<Source, Progress>) {
+        // Several streams that share the clock of arrival.
+        if self.inputs.len() > 1 {
+            return self.several_sources(inputs, sources);
+        }
+        let Some((input, of)) = self.inputs.first_key_value() else { return };
+        let progress = sources.get_mut(&of[0]).expect("inserted before");
+        let reached = self.reached.get_mut(&of[0]).expect("inserted before");
+        for batch in inputs[*input].iter().filter(|b| !b.is_empty()) {
+            self.changed = true;
+            let rows = batch.len();
+            let mut time = reached.time;
+            match batch.time.bounds(rows) {
+                Some((_, max)) if max <= time => {}
+                _ => {
+                    for row in 0..rows {
+                        let at = batch.time.get(row);
+                        if at > time {
+                            time = at;
+                            progress.advance(batch.sequence.get(row), time, false);
+                        }
+                    }
+                }
+            }
+            reached.time = time;
+            reached.arrived = reached.arrived.max(batch.ingested.get(rows - 1));
+        }
+    }
+
+    /// All rows in global order: each moves its source, and the log's time, which makes others idle.
+    fn several_sources(
+        &mut self,
+        inputs: &[Vec<EventBatch>],
+        sources: &mut BTreeMap<Source, Progress>,
+    ) {
+        let mut cursors: Vec<(usize, &EventBatch, usize)> = Vec::new();
+        let mut rest: Vec<std::slice::Iter<'_, EventBatch>> = Vec::new();
+        for (input, batches) in inputs.iter().enumerate() {
+            let mut batches = batches.iter();
+            if let Some(batch) = batches.by_ref().find(|b| !b.is_empty()) {
+                cursors.push((input, batch, 0));
+                rest.push(batches);
+            }
+        }
+        while let Some(first) = (0..cursors.len()).min_by_key(|c| {
+            let (input, batch, row) = &cursors[*c];
+            (batch.sequence.get(*row), *input)
+        }) {
+            let (input, batch, row) = cursors[first];
+            let (sequence, time, arrived) =
+                (batch.sequence.get(row), batch.time.get(row), batch.ingested.get(row));
+            self.row(input, sequence, time, arrived, sources);
+            if row + 1 < batch.len() {
+                cursors[first].2 += 1;
+            } else if let Some(next) = rest[first].by_ref().find(|b| !b.is_empty()) {
+                cursors[first] = (input, next, 0);
+            } else {
+                cursors.remove(first);
+                drop(rest.remove(first));
+            }
+        }
+    }
+
+    fn row(
+        &mut self,
+        input: usize,
+        sequence: i64,
+        time: i64,
+        arrived: i64,
+        sources: &mut BTreeMap<Source, Progress>,
+    ) {
+        self.changed = true;
+        let own = self.inputs.get(&input);
+        for (source, reached) in &mut self.reached {
+            let timeout = self.idle_timeout[source];
+            if own.is_some_and(|own| own.contains(source)) {
+                reached.time = reached.time.max(time);
+                reached.arrived = reached.arrived.max(arrived);
+                reached.idle = false;
+            } else if reached.arrived == i64::MIN {
+                reached.arrived = arrived;
+            } else if arrived.saturating_sub(reached.arrived) >= timeout {
+                reached.idle = true;
+            } else {
+                continue;
+            }
+            let progress = sources.get_mut(source).expect("one for each");
+            progress.advance(sequence, reached.time, reached.idle);
+        }
+    }
+
+    /// Writes what was reached when it has changed.
+    pub(crate) fn checkpoint(&mut self, state: &mut StateWriter) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        for (source, reached) in &self.reached {
+            let mut value = Vec::with_capacity(17);
+            value.extend_from_slice(&reached.time.to_be_bytes());
+            value.extend_from_slice(&reached.arrived.to_be_bytes());
+            value.push(u8::from(reached.idle));
+            state.put(&key(*source), value);
+        }
+        for (number, (_, reached)) in self.leaves.iter().enumerate() {
+            state.put(&leaf_key(number), reached.to_be_bytes().to_vec());
+        }
+        if self.ended {
+            state.put(b"end", Vec::new());
+        }
+    }
+
+    /// Takes back what [`Clocks::checkpoint`] wrote.
+    pub(crate) fn restore(&mut self, state: &StateReader) -> Result<()> {
+        self.reached.values_mut().for_each(|r| *r = NOTHING);
+        self.leaves.iter_mut().for_each(|(_, reached)| *reached = i64::MIN);
+        self.ended = false;
+        self.changed = false;
+        for (found, value) in state.entries() {
+            if found == b"end" {
+                self.ended = true;
+                continue;
+            }
+            if found.first() == Some(&b'n') {
+                // The graph's own.
+                continue;
+            }
+            let broken = || ExecError::State("a clock that cannot be read".into());
+            let number = |at: usize| {
+                let bytes: Option<[u8; 8]> = value.get(at..at + 8).and_then(|b| b.try_into().ok());
+                bytes.map(i64::from_be_bytes).ok_or_else(broken)
+            };
+            let leaf = self.leaves.iter_mut().enumerate().find(|(n, _)| leaf_key(*n) == found);
+            if let Some((_, (_, reached))) = leaf {
+                *reached = number(0)?;
+                continue;
+            }
+            let Some(reached) = self.reached.iter_mut().find(|(s, _)| key(**s) == found) else {
+                return Err(broken());
+            };
+            let idle = value.get(16).ok_or_else(broken)? == &1;
+            *reached.1 = Reached { time: number(0)?, arrived: number(8)?, idle };
+        }
+        Ok(())
+    }
+}
+
+fn key(source: Source) -> Vec<u8> {
+    match source {
+        Source::Arrivals => b"a".to_vec(),
+        Source::Root(stream) => [b"r".as_slice(), &stream.to_be_bytes()].concat(),
+    }
+}
+
+fn leaf_key(number: usize) -> Vec<u8> {
+    [b"l".as_slice(), &(number as u32).to_be_bytes()].concat()
+}
