@@ -250,7 +250,7 @@ fn a_stored_definition_gives_the_same_plan_again() {
             let again = rebind(&stored.text, &item.name, &stored.bindings, &catalog).unwrap();
             assert_eq!(again.plan, query.plan, "{} {}", path.display(), item.name);
             assert_eq!(again.inputs, query.inputs);
-            assert_eq!(again.event_time, query.event_time);
+            assert_eq!(again.event_time(), query.event_time());
         }
     }
 }
