@@ -124,6 +124,7 @@ fn measure_runtime(rows: u64, runs: u64) -> Result<(), Error> {
             plan: query,
             start: BTreeMap::new(),
             paused: false,
+            table: None,
         })?;
         runtime.run_until_idle()?;
         seconds.push(began.elapsed().as_secs_f64());

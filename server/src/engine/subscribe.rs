@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use auspex_exec::{Graph, Watermark};
+use auspex_exec::Graph;
 use auspex_plan::catalog::ObjectId;
 use auspex_plan::relation::{OFFSET_COLUMN, TIME_COLUMN};
 use auspex_plan::types::UTC;
@@ -47,12 +47,11 @@ impl Transform {
     }
 
     fn apply(&mut self, batch: EventBatch) -> Result<Vec<Rows>, Diagnostic> {
-        let watermark = Watermark { sequence: i64::MAX };
         let inputs = match self.0.inputs().first() {
             Some(scan) => vec![vec![batch.project(&scan.columns).map_err(errors::storage)?]],
             None => Vec::new(),
         };
-        let output = self.0.step(inputs, watermark).map_err(|e| errors::exec(&e))?;
+        let output = self.0.step(inputs, i64::MAX).map_err(|e| errors::exec(&e))?;
         let rows = output.batches.into_iter();
         Ok(rows.map(|b| Rows { rows: b.rows, offset: b.offset, time: b.time }).collect())
     }
