@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap};
+use auspex_plan::nodes::{self, StreamDistinct, StreamLimit, StreamTap};
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
@@ -17,7 +17,7 @@ use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
-use crate::operators::{Distinct, Limit, Select, TapRows, Union};
+use crate::operators::{AssignTime, Distinct, Limit, Select, TapRows, Union};
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -209,6 +209,12 @@ impl Builder<'_> {
                 return Ok(source);
             }
             return Ok(self.add_node(Box::new(TapRows::new(&tap.kind, values)), &[source]));
+        }
+        if let Some(assign) = node.downcast_ref::<nodes::AssignTime>() {
+            let time = compile(&assign.time, assign.input.schema())?;
+            let source = self.add(&assign.input)?;
+            let operator = AssignTime::new(time, assign.delay_us, self.on_error)?;
+            return Ok(self.add_node(Box::new(operator), &[source]));
         }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
     }

@@ -23,6 +23,8 @@ pub mod progress;
 pub mod runtime;
 
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringViewArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
-use auspex_plan::{ContinuousQuery, OnError, StreamRelation};
+use auspex_plan::types::UTC;
+use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::{EventBatch, Run};
 use datafusion::common::config::ConfigOptions;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode, cast, col,
+};
 use datafusion::optimizer::analyzer::Analyzer;
 
 use crate::json;
@@ -27,6 +30,29 @@ pub(crate) fn schema() -> SchemaRef {
 /// A scan of stream `id`, which is called `s<id>`.
 pub(crate) fn stream(id: u32) -> LogicalPlanBuilder {
     scan(id, &schema(), false)
+}
+
+/// A scan of stream `id` with a watermark: the greatest event time of its rows, less `delay_us`.
+pub(crate) fn timed(id: u32, delay_us: i64) -> LogicalPlanBuilder {
+    let idle_timeout_us = Clock::IDLE_TIMEOUT_US;
+    let clock = Clock { stream: id, delay_us, arrival: false, idle_timeout_us };
+    let name = format!("s{id}");
+    let relation = StreamRelation::new(id, name.clone(), &schema(), vec![clock], false);
+    LogicalPlanBuilder::scan(name, Arc::new(relation), None).expect("a scan")
+}
+
+/// An integer column as a timestamp of so many microseconds since 1970.
+pub(crate) fn as_time(column: &str) -> Expr {
+    cast(col(column), DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())))
+}
+
+/// A plan with a node of our own on top.
+pub(crate) fn extend<N: UserDefinedLogicalNode + 'static>(
+    plan: LogicalPlanBuilder,
+    node: impl FnOnce(LogicalPlan) -> N,
+) -> LogicalPlanBuilder {
+    let input = plan.build().expect("a plan");
+    LogicalPlanBuilder::from(LogicalPlan::Extension(Extension { node: Arc::new(node(input)) }))
 }
 
 /// A scan of stream `id` of any columns, with the system columns or without.

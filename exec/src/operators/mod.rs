@@ -1,12 +1,15 @@
 //! The operators, one per file.
 
+mod assign_time;
 mod distinct;
+mod evaluate;
 mod keys;
 mod limit;
 mod select;
 mod tap;
 mod union;
 
+pub use assign_time::AssignTime;
 pub use distinct::Distinct;
 pub use limit::Limit;
 pub use select::Select;
