@@ -9,4 +9,4 @@ pub mod sql;
 pub mod text;
 
 pub use files::{Case, run_cases};
-pub use server::Server;
+pub use server::{Server, binary};

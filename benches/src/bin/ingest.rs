@@ -39,6 +39,9 @@ struct Args {
     /// Measure Auspex alone.
     #[arg(long)]
     without_postgres: bool,
+    /// Only these formats; all when none is named.
+    #[arg(long, value_delimiter = ',', value_parser = ["csv", "binary", "arrow"])]
+    formats: Vec<String>,
 }
 
 /// One thing to measure.
@@ -68,11 +71,12 @@ fn main() -> Result<(), Error> {
         auspex: Vec::new(),
         postgres: Vec::new(),
     };
-    let mut cases = [
+    let mut cases = vec![
         case("csv", 2.5, "csv", csv.as_slice()),
         case("binary", 3.0, "binary", &binary),
         case("arrow", 15.0, "csv", &arrow),
     ];
+    cases.retain(|c| args.formats.is_empty() || args.formats.iter().any(|f| f == c.format));
     let sum: i64 = (0..args.rows).map(|row| workload::Tick::at(row).quantity).sum();
     let expected = vec![vec![args.rows.to_string(), sum.to_string()]];
 
