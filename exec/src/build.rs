@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use auspex_plan::nodes::{self, StreamDistinct, StreamLimit, StreamTap};
+use auspex_plan::nodes::{self, KeyedChanges, StreamDistinct, StreamLimit, StreamTap};
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
@@ -17,7 +17,7 @@ use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
-use crate::operators::{AssignTime, Distinct, Limit, Select, TapRows, Union};
+use crate::operators::{AssignTime, Changes, Distinct, Limit, Select, TapRows, Union};
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,10 @@ fn needs_time(plan: &LogicalPlan) -> bool {
         LogicalPlan::Window(_) => true,
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any();
-            !(node.is::<StreamLimit>() || node.is::<StreamDistinct>() || node.is::<StreamTap>())
+            !(node.is::<StreamLimit>()
+                || node.is::<StreamDistinct>()
+                || node.is::<KeyedChanges>()
+                || node.is::<StreamTap>())
         }
         _ => false,
     };
@@ -201,6 +204,13 @@ impl Builder<'_> {
         }
         if let Some(distinct) = node.downcast_ref::<StreamDistinct>() {
             return self.add_distinct(&distinct.input, &distinct.on);
+        }
+        if let Some(changes) = node.downcast_ref::<KeyedChanges>() {
+            let key = self.compile_all(&changes.key, &changes.input)?;
+            let source = self.add(&changes.input)?;
+            let schema = nullable(extension.node.schema().as_arrow());
+            let operator = Changes::new(key, schema, self.on_error)?;
+            return Ok(self.add_node(Box::new(operator), &[source]));
         }
         if let Some(tap) = node.downcast_ref::<StreamTap>() {
             let values = self.compile_all(&tap.values, &tap.input)?;

@@ -1,7 +1,7 @@
 //! Graphs: every operator with rows as text, and the rule that batching never shows.
 
 use auspex_plan::OnError;
-use auspex_plan::nodes::{StreamDistinct, StreamLimit, StreamTap, TapKind};
+use auspex_plan::nodes::{KeyedChanges, StreamDistinct, StreamLimit, StreamTap, TapKind};
 use auspex_storage::EventBatch;
 use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, cast, col, lit, when,
@@ -73,6 +73,24 @@ fn limit(plan: LogicalPlanBuilder, limit: u64, keys: Vec<Expr>) -> LogicalPlanBu
 
 fn distinct(plan: LogicalPlanBuilder, on: Vec<Expr>) -> LogicalPlanBuilder {
     extend(plan, |input| Extension { node: Arc::new(StreamDistinct { input, on }) })
+}
+
+fn changes(plan: LogicalPlanBuilder, key: Vec<Expr>) -> LogicalPlanBuilder {
+    extend(plan, |input| Extension {
+        node: Arc::new(KeyedChanges::try_new(input, key).expect("a node")),
+    })
+}
+
+#[test]
+fn the_first_row_of_a_key_is_an_insert_and_the_others_are_updates() {
+    let (k, a) = (col("k"), col("a"));
+    let plan = || project(vec![col("k"), col("a")]);
+    check(changes(plan(), vec![k]), &["x 1 I", "y 2 I", "x 3 U", "- 4 I", "y - U", "x 1 U"]);
+    check(changes(plan(), vec![]), &["x 1 I", "y 2 U", "x 3 U", "- 4 U", "y - U", "x 1 U"]);
+    check(
+        changes(plan(), vec![lit(6i64) / (a - lit(2i64))]),
+        &["x 1 I", "x 3 I", "- 4 I", "y - I", "x 1 U"],
+    );
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Embedded {
     /// Derived streams in order of creation.
     pub fn derived(&self) -> Vec<Object> {
         let catalog = self.engine.catalog();
-        let derived = |o: &&Object| o.stream().is_some_and(|s| s.definition.is_some());
+        let derived = |o: &&Object| o.definition().is_some();
         catalog.objects().filter(derived).cloned().collect()
     }
 
@@ -182,8 +182,7 @@ impl Embedded {
 
     /// The newest dead letters of a derived stream, oldest first.
     pub fn dead_letters(&self, stream: &Object) -> Vec<DeadLetter> {
-        let generation =
-            stream.stream().and_then(|s| s.definition.as_ref()).map_or(0, |d| d.generation);
+        let generation = stream.definition().map_or(0, |d| d.generation);
         dead_letters(self.engine.store().as_ref(), stream.id, generation).unwrap_or_default()
     }
 

@@ -1,6 +1,7 @@
 //! The operators, one per file.
 
 mod assign_time;
+mod changes;
 mod distinct;
 mod evaluate;
 mod keys;
@@ -10,6 +11,7 @@ mod tap;
 mod union;
 
 pub use assign_time::AssignTime;
+pub use changes::Changes;
 pub use distinct::Distinct;
 pub use limit::Limit;
 pub use select::Select;

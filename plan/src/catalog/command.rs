@@ -50,6 +50,13 @@ pub enum CatalogCommand {
         /// The new limits.
         retention: Retention,
     },
+    /// Changes how much state the query of a derived stream may keep.
+    SetStateLimit {
+        /// A derived stream.
+        id: ObjectId,
+        /// Bytes; the server's limit when `None`.
+        bytes: Option<u64>,
+    },
 }
 
 /// Why a command cannot be applied. The catalog is as it was.

@@ -12,6 +12,6 @@ mod state;
 pub use command::{CatalogCommand, CatalogError};
 pub use object::{
     Column, Definition, Language, Object, ObjectId, ObjectKind, ObjectName, Pipeline, Retention,
-    Stream, Table, arrow_schema,
+    Stream, Table, View, arrow_schema,
 };
 pub use state::{Catalog, DEFAULT_SCHEMA};

@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::query::{EventTime, OnError};
+use crate::relation::with_op_column;
 use crate::time::Clock;
 use crate::types::ColumnType;
 
@@ -101,6 +102,12 @@ pub struct Definition {
     pub paused: bool,
     /// Raised by `CREATE OR REPLACE`: operator state of another generation is not used.
     pub generation: u32,
+    /// The table that the rows are written into by its primary key (`CREATE SINK .. INTO`).
+    #[serde(default)]
+    pub sink: Option<ObjectId>,
+    /// Bytes of operator state at which the query stops; the server's limit when `None`.
+    #[serde(default)]
+    pub max_state_bytes: Option<u64>,
 }
 
 /// An append-only sequence of rows.
@@ -134,6 +141,17 @@ pub struct Table {
     pub checks: Vec<(String, String)>,
 }
 
+/// The present rows of a query by key, and the stream of their changes.
+///
+/// The stored stream has the view's columns and then [`crate::relation::OP_COLUMN`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Columns, query and retention of the changes.
+    pub stream: Stream,
+    /// Positions of the columns that tell the rows apart; empty when there is one row.
+    pub key: Vec<usize>,
+}
+
 /// A bundle of streams that is created, paused and dropped as one; a schema of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -153,6 +171,8 @@ pub enum ObjectKind {
     Stream(Stream),
     /// Table.
     Table(Table),
+    /// Materialized view.
+    View(View),
     /// Pipeline. Its name's schema is the schema it makes, and equal to its name.
     Pipeline(Pipeline),
 }
@@ -195,21 +215,80 @@ impl Object {
         }
     }
 
-    /// `stream`, `table` or `pipeline`.
+    /// The materialized view, when it is one.
+    pub fn view(&self) -> Option<&View> {
+        match &self.kind {
+            ObjectKind::View(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The stream, or the changes of a materialized view.
+    pub fn log(&self) -> Option<&Stream> {
+        match &self.kind {
+            ObjectKind::Stream(s) => Some(s),
+            ObjectKind::View(v) => Some(&v.stream),
+            _ => None,
+        }
+    }
+
+    /// [`Object::log`], to be changed.
+    pub fn log_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.kind {
+            ObjectKind::Stream(s) => Some(s),
+            ObjectKind::View(v) => Some(&mut v.stream),
+            _ => None,
+        }
+    }
+
+    /// The query that fills a derived stream, a sink or a materialized view.
+    pub fn definition(&self) -> Option<&Definition> {
+        self.log()?.definition.as_ref()
+    }
+
+    /// [`Object::definition`], to be changed.
+    pub fn definition_mut(&mut self) -> Option<&mut Definition> {
+        self.log_mut()?.definition.as_mut()
+    }
+
+    /// Positions of the key's columns of a table or materialized view: what has a present row for
+    /// each key, and changes.
+    pub fn key(&self) -> Option<&[usize]> {
+        match &self.kind {
+            ObjectKind::Table(t) => Some(&t.primary_key),
+            ObjectKind::View(v) => Some(&v.key),
+            _ => None,
+        }
+    }
+
+    /// `stream`, `table`, `materialized view`, `sink` or `pipeline`.
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
+            ObjectKind::Stream(s) if s.definition.as_ref().is_some_and(|d| d.sink.is_some()) => {
+                "sink"
+            }
             ObjectKind::Stream(_) => "stream",
             ObjectKind::Table(_) => "table",
+            ObjectKind::View(_) => "materialized view",
             ObjectKind::Pipeline(_) => "pipeline",
         }
     }
 
-    /// Columns of a stream or table; none for a pipeline.
+    /// Columns; none for a pipeline.
     pub fn columns(&self) -> &[Column] {
         match &self.kind {
             ObjectKind::Stream(s) => &s.columns,
             ObjectKind::Table(t) => &t.columns,
+            ObjectKind::View(v) => &v.stream.columns,
             ObjectKind::Pipeline(_) => &[],
+        }
+    }
+
+    /// The columns of its stored stream: a stream's own, or those of the changes of what has a key.
+    pub fn log_schema(&self) -> SchemaRef {
+        match self.key() {
+            Some(_) => with_op_column(&self.schema()),
+            None => self.schema(),
         }
     }
 
@@ -234,12 +313,11 @@ impl Object {
         }
     }
 
-    /// Objects whose rows this one's query reads.
+    /// Objects that this one needs: those its query reads, and the table it writes into.
     pub fn inputs(&self) -> impl Iterator<Item = ObjectId> + '_ {
-        self.stream()
-            .and_then(|s| s.definition.as_ref())
-            .into_iter()
-            .flat_map(|d| d.bindings.values().copied())
+        let definition = self.definition();
+        let read = definition.into_iter().flat_map(|d| d.bindings.values().copied());
+        read.chain(definition.and_then(|d| d.sink))
     }
 }
 

@@ -130,24 +130,34 @@ impl Catalog {
             CatalogCommand::Drop { ids } => self.drop_all(ids),
             CatalogCommand::ReplaceQuery { id, definition } => {
                 let object = self.get_mut(*id)?;
-                match &mut object.kind {
-                    ObjectKind::Stream(s) if s.definition.is_some() => {
-                        s.definition = Some(definition.clone());
+                match object.definition_mut() {
+                    Some(old) => {
+                        *old = definition.clone();
                         Ok(())
                     }
-                    _ => Err(wrong_kind(object, "derived stream")),
+                    None => Err(wrong_kind(object, "derived stream")),
                 }
             }
             CatalogCommand::Rename { id, name } => self.rename(*id, name),
             CatalogCommand::SetPaused { id, paused } => self.set_paused(*id, *paused),
             CatalogCommand::SetRetention { id, retention } => {
                 let object = self.get_mut(*id)?;
-                match &mut object.kind {
-                    ObjectKind::Stream(s) => {
-                        s.retention = *retention;
+                match object.log_mut() {
+                    Some(stream) => {
+                        stream.retention = *retention;
                         Ok(())
                     }
-                    _ => Err(wrong_kind(object, "stream")),
+                    None => Err(wrong_kind(object, "stream")),
+                }
+            }
+            CatalogCommand::SetStateLimit { id, bytes } => {
+                let object = self.get_mut(*id)?;
+                match object.definition_mut() {
+                    Some(definition) => {
+                        definition.max_state_bytes = *bytes;
+                        Ok(())
+                    }
+                    None => Err(wrong_kind(object, "derived stream")),
                 }
             }
         }
@@ -205,19 +215,16 @@ impl Catalog {
 
     fn set_paused(&mut self, id: ObjectId, paused: bool) -> Result<(), CatalogError> {
         let object = self.get_mut(id)?;
-        let members = match &mut object.kind {
-            ObjectKind::Pipeline(p) => {
-                p.paused = paused;
-                Some(object.name.schema.clone())
-            }
-            ObjectKind::Stream(s) if s.definition.is_some() => None,
-            _ => return Err(wrong_kind(object, "pipeline or derived stream")),
-        };
+        let mut members = None;
+        if let ObjectKind::Pipeline(p) = &mut object.kind {
+            p.paused = paused;
+            members = Some(object.name.schema.clone());
+        } else if object.definition().is_none() {
+            return Err(wrong_kind(object, "pipeline or derived stream"));
+        }
         for o in self.objects.values_mut() {
             let chosen = o.id == id || members.as_ref().is_some_and(|m| o.name.schema == *m);
-            if let (true, ObjectKind::Stream(s)) = (chosen, &mut o.kind)
-                && let Some(definition) = &mut s.definition
-            {
+            if let (true, Some(definition)) = (chosen, o.definition_mut()) {
                 definition.paused = paused;
             }
         }

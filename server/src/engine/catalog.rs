@@ -44,7 +44,7 @@ impl Engine {
     /// logged and stands still; the others run.
     pub(super) fn restart_queries(self: &Arc<Self>, catalog: &Arc<Catalog>) {
         for object in catalog.objects() {
-            let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) else {
+            let Some(definition) = object.definition() else {
                 continue;
             };
             let bound = match definition.language {
@@ -74,7 +74,7 @@ impl Engine {
         object: &Object,
         query: ContinuousQuery,
     ) -> Result<(), Diagnostic> {
-        let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) else {
+        let Some(definition) = object.definition() else {
             return Ok(());
         };
         self.runtime

@@ -57,20 +57,19 @@ impl Ddl {
     /// Notes what the store has to remove; what this very transaction made is simply not made.
     fn forget(&mut self, ids: &[ObjectId]) {
         for id in ids {
-            match self.catalog.get(*id).map(|o| &o.kind) {
-                Some(ObjectKind::Stream(_)) => {
-                    let own = self.created.iter().any(|c| c.id == *id);
-                    self.created.retain(|c| c.id != *id);
-                    self.start.retain(|(s, _)| s != id);
-                    self.replace.retain(|(s, _)| s != id);
-                    if !own {
-                        self.dropped_streams.insert(*id);
-                    }
-                }
-                Some(ObjectKind::Table(_)) => {
+            let Some(object) = self.catalog.get(*id) else { continue };
+            if stream_config(object).is_none() {
+                continue;
+            }
+            let own = self.created.iter().any(|c| c.id == *id);
+            self.created.retain(|c| c.id != *id);
+            self.start.retain(|(s, _)| s != id);
+            self.replace.retain(|(s, _)| s != id);
+            if !own {
+                self.dropped_streams.insert(*id);
+                if object.key().is_some() {
                     self.dropped_tables.insert(*id);
                 }
-                _ => {}
             }
         }
     }
@@ -279,6 +278,8 @@ pub(super) async fn create_stream_as(
         on_error: query.on_error,
         paused: false,
         generation: 0,
+        sink: None,
+        max_state_bytes: None,
     };
     if create.or_replace
         && let Some(existing) = find(&catalog, &session.settings.search_path(), &create.name)
@@ -334,7 +335,7 @@ async fn replace_query(
             .at(name.span())
             .hint("DROP the stream first, or use another name."))
     };
-    let Some(old) = existing.stream().and_then(|s| s.definition.as_ref()) else {
+    let Some(old) = existing.definition() else {
         return refuse(format!(
             "\"{}\" is not filled by a query and cannot be replaced by one",
             existing.name
@@ -773,7 +774,7 @@ async fn set_paused(
         Some(_) => ddl
             .catalog
             .in_schema(&object.name.schema)
-            .filter(|o| o.stream().is_some_and(|s| s.definition.is_some()))
+            .filter(|o| o.definition().is_some())
             .map(|o| o.id)
             .collect(),
         None => vec![object.id],

@@ -110,7 +110,7 @@ async fn analyze(
 
 /// The plan and the state of a stream.
 fn running(session: &Session, object: &Object) -> Result<String, Diagnostic> {
-    let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) else {
+    let Some(definition) = object.definition() else {
         return Ok(format!("{} {}: no query\n", object.kind_name(), object.name));
     };
     let catalog = session.catalog();

@@ -37,7 +37,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use auspex_exec::runtime::{Runtime, RuntimeOptions};
 use auspex_plan::Diagnostic;
-use auspex_plan::catalog::{Catalog, Object, ObjectId};
+use auspex_plan::catalog::{Catalog, Object, ObjectId, Retention};
 use auspex_storage::{MemStore, RocksOptions, RocksStore, SharedStore, StreamConfig};
 
 pub use api::{CancelToken, Notification, Outcome, Prepared, RowStream, TransactionStatus};
@@ -182,15 +182,20 @@ impl Engine {
     }
 }
 
-/// What the store must know of an object, when it is a stream.
+/// What the store must know of an object that has rows: a stream, or the changes of a table or
+/// materialized view.
 pub(crate) fn stream_config(object: &Object) -> Option<StreamConfig> {
-    let stream = object.stream()?;
+    let retention = match object.log() {
+        Some(stream) => stream.retention,
+        // Queries that look rows up begin with the first change of the table.
+        None => object.table().map(|_| Retention::default())?,
+    };
     Some(StreamConfig {
         id: object.id,
-        schema: object.schema(),
-        derived: stream.definition.is_some(),
-        retention_age_us: stream.retention.age_us,
-        retention_bytes: stream.retention.bytes,
+        schema: object.log_schema(),
+        derived: object.definition().is_some(),
+        retention_age_us: retention.age_us,
+        retention_bytes: retention.bytes,
     })
 }
 

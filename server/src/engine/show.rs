@@ -139,7 +139,7 @@ fn like_match(pattern: &str, text: &str) -> bool {
 
 /// The state of a derived stream's query, or `-` for a source.
 pub(super) fn state(engine: &Engine, object: &Object) -> String {
-    let derived = object.stream().is_some_and(|s| s.definition.is_some());
+    let derived = object.definition().is_some();
     if !derived {
         return "-".into();
     }

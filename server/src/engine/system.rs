@@ -233,7 +233,7 @@ fn positions(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
 fn dead_letters(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     let mut rows = Vec::new();
     for object in view.catalog.objects() {
-        if let Some(definition) = object.stream().and_then(|s| s.definition.as_ref()) {
+        if let Some(definition) = object.definition() {
             let store = view.engine.store.as_ref();
             let letters =
                 auspex_exec::runtime::dead_letters(store, object.id, definition.generation)

@@ -44,7 +44,7 @@ impl Binder {
         let checks = match &object.kind {
             ObjectKind::Stream(stream) => stream.checks.as_slice(),
             ObjectKind::Table(table) => table.checks.as_slice(),
-            ObjectKind::Pipeline(_) => &[],
+            ObjectKind::View(_) | ObjectKind::Pipeline(_) => &[],
         };
         let parse = crate::parse::parse_expression;
         Ok(BoundRules {

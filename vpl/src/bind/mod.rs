@@ -146,6 +146,8 @@ pub fn bind(
                     on_error: bound.query.on_error,
                     paused: false,
                     generation: 0,
+                    sink: None,
+                    max_state_bytes: None,
                 };
                 let (event_time, clocks) = bound.query.event_time();
                 let stream = Stream {

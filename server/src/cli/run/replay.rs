@@ -35,7 +35,7 @@ pub(super) fn replay<W: Write>(
             None => {
                 left_out.insert(name.to_owned(), count);
             }
-            Some(object) if object.stream().is_some_and(|s| s.definition.is_some()) => {
+            Some(object) if object.definition().is_some() => {
                 return Err(Failure::Other(format!(
                     "`{name}` is a stream that the program computes: an input cannot have events of this type"
                 )));

@@ -177,6 +177,8 @@ fn names_of_a_stored_query_keep_their_meaning_after_a_rename() {
         on_error: OnError::Skip,
         paused: false,
         generation: 0,
+        sink: None,
+        max_state_bytes: None,
     };
     let again = Binder::new(Arc::new(catalog), Arc::new(Functions::standard()), Arc::new(Fixed))
         .rebind(&definition)
