@@ -20,6 +20,8 @@ pub mod operator;
 pub mod operators;
 mod optimize;
 pub mod progress;
+#[allow(dead_code, reason = "the operators that keep single rows use parts of it")]
+mod rows;
 pub mod runtime;
 
 #[cfg(test)]
