@@ -9,6 +9,7 @@
 mod bind;
 mod datetime;
 mod interval;
+mod marks;
 mod parse;
 mod source;
 pub mod statement;

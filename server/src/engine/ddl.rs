@@ -271,7 +271,7 @@ pub(super) async fn create_stream_as(
     }
     let mut definition = Definition {
         language: Language::Sql,
-        text: create.query.text().to_string(),
+        text: create.query.stored_text(),
         item: None,
         bindings: bound.bindings,
         start: BTreeMap::new(),
@@ -702,7 +702,7 @@ fn missing(catalog: &Catalog, name: &Name, kind: RelationKind) -> Diagnostic {
     }
 }
 
-/// `ALTER STREAM | TABLE | PIPELINE`.
+/// `ALTER ..`.
 pub(super) async fn alter(session: &mut Session, alter: &Alter) -> Result<String, Diagnostic> {
     let tag = format!("ALTER {}", alter.kind.name().to_uppercase());
     session.require_writable(&tag)?;

@@ -282,6 +282,16 @@ pub(super) async fn run(
         StatementKind::CreateStream(s) => tag(ddl::create_stream(session, s, None).await),
         StatementKind::CreateStreamAs(s) => tag(ddl::create_stream_as(session, s, None).await),
         StatementKind::CreateTable(s) => tag(ddl::create_table(session, s).await),
+        StatementKind::CreateView(s) => {
+            Err(Diagnostic::unsupported("CREATE MATERIALIZED VIEW is not supported")
+                .at(s.name.span()))
+        }
+        StatementKind::CreateSink(s) => {
+            Err(Diagnostic::unsupported("CREATE SINK is not supported").at(s.name.span()))
+        }
+        StatementKind::Backup { span, .. } => {
+            Err(Diagnostic::unsupported("BACKUP is not supported").at(*span))
+        }
         StatementKind::CreatePipeline(s) => tag(program::create_pipeline(session, s).await),
         StatementKind::Drop(s) => tag(ddl::drop(session, s).await),
         StatementKind::Alter(s) => tag(ddl::alter(session, s).await),

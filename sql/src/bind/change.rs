@@ -214,7 +214,7 @@ impl Binder {
             select.selection = condition.map(|c| c.ast.clone());
         }
         let span = condition.map_or_else(|| table.span(), |c| c.span);
-        Ok(Query { ast, span, source: source.clone() })
+        Ok(Query { ast, emission: Default::default(), span, source: source.clone() })
     }
 
     fn returning_of(

@@ -27,11 +27,17 @@ pub struct BoundContinuous {
     pub columns: Vec<Column>,
     /// Names in the text and what they mean, for [`Binder::rebind`].
     pub bindings: BTreeMap<String, ObjectId>,
+    /// A materialized view: positions in `columns` of what tells its rows apart, none for a single
+    /// row. A sink: the table's primary key. Empty for a stream.
+    pub key: Vec<usize>,
 }
 
 impl Binder {
     /// Binds a continuous query: `CREATE STREAM .. AS`, `SUBSCRIBE (..)`.
     pub fn bind_continuous(&self, query: &Query) -> Result<BoundContinuous> {
+        if let Some(span) = query.emission.span() {
+            return Err(refusal("EMIT", "").at(span));
+        }
         refuse_clauses(query)?;
         let stored = self.clone().with_time_zone(Zone::UTC);
         let planned = stored.plan(query, Reader::Continuous, &[], None)?;
@@ -63,7 +69,16 @@ impl Binder {
             },
             columns,
             bindings: planned.found.bindings,
+            key: Vec::new(),
         })
+    }
+
+    /// Binds the query of a materialized view.
+    pub fn bind_view(&self, query: &Query) -> Result<BoundContinuous> {
+        self.bind_continuous(query)?;
+        Err(Diagnostic::unsupported("a materialized view needs an aggregate")
+            .hint("Use CREATE STREAM .. AS for rows that never change.")
+            .at(query.span))
     }
 
     /// Binds the query of a derived stream again when the server starts. Names mean what they

@@ -6,10 +6,9 @@ use sqlparser::ast::{self, DataType, Expr, Query, Select, SelectItem, SetExpr, V
 use sqlparser::tokenizer::Span as AstSpan;
 
 use super::resolve::quoted;
-
 /// Separates a name from what makes it unique: PostgreSQL lets output names repeat, DataFusion
-/// does not. No name can hold it, as the tokenizer refuses the character.
-pub(crate) const MARK: char = '\u{1}';
+/// does not.
+pub(crate) use crate::marks::MARK;
 
 /// The name without what makes it unique.
 pub(crate) fn shown(name: &str) -> &str {

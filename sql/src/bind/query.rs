@@ -41,6 +41,11 @@ pub(crate) struct Planned {
 impl Binder {
     /// Binds a query. `declared` are the parameter types the client gave.
     pub fn bind_query(&self, query: &Query, declared: &[Option<ColumnType>]) -> Result<BoundQuery> {
+        if let Some(span) = query.emission.span() {
+            return Err(Diagnostic::unsupported("a query that ends has nothing to emit later")
+                .hint("EMIT and OUTPUT belong to CREATE STREAM .. AS and CREATE MATERIALIZED VIEW.")
+                .at(span));
+        }
         let planned = self.plan(query, Reader::Terminating, declared, None)?;
         let plan =
             canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;

@@ -39,7 +39,12 @@ impl Binder {
         declared: &[Option<ColumnType>],
     ) -> Result<(Returning, Vec<ColumnType>)> {
         let span = auspex_plan::Span::new(0, source.text().len());
-        let query = Query { ast: select_from(alias, items)?, span, source: source.clone() };
+        let query = Query {
+            ast: select_from(alias, items)?,
+            emission: Default::default(),
+            span,
+            source: source.clone(),
+        };
         let rows: Arc<dyn TableSource> = Arc::new(LogicalTableSource::new(object.schema()));
         let planned =
             self.plan(&query, Reader::Terminating, declared, Some((alias.to_string(), rows)))?;

@@ -7,10 +7,14 @@ use super::{Result, options};
 use crate::statement::{Alter, AlterAction, DropStatement, RelationKind, StatementKind};
 
 fn kind(r: &mut Reader) -> Option<RelationKind> {
+    if r.words(&["materialized", "view"]) {
+        return Some(RelationKind::View);
+    }
     let kind = match r.peek_word(0)?.as_str() {
         "stream" => RelationKind::Stream,
         "table" => RelationKind::Table,
         "pipeline" => RelationKind::Pipeline,
+        "sink" => RelationKind::Sink,
         _ => return None,
     };
     r.advance();
@@ -18,12 +22,10 @@ fn kind(r: &mut Reader) -> Option<RelationKind> {
 }
 
 /// Words that may stand behind `DROP` or `ALTER` in PostgreSQL or in the design.
-const OTHER_KINDS: [&str; 26] = [
+const OTHER_KINDS: [&str; 24] = [
     "view",
-    "materialized",
     "connector",
     "source",
-    "sink",
     "trigger",
     "function",
     "procedure",

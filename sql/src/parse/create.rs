@@ -5,20 +5,18 @@ use auspex_plan::{Diagnostic, Span, SqlState};
 use sqlparser::tokenizer::Token;
 
 use super::reader::Reader;
-use super::{Result, options, types};
+use super::{Result, options, queries, types};
 use crate::statement::{
     Check, ColumnDef, CreatePipeline, CreateStream, CreateStreamAs, CreateTable, Ident,
     StatementKind, WatermarkDef,
 };
 
 /// Kinds of objects that are not done: words behind `CREATE`, and how to name the statement.
-const NOT_DONE: [(&[&str], &str); 28] = [
-    (&["materialized", "view"], "CREATE MATERIALIZED VIEW"),
+const NOT_DONE: [(&[&str], &str); 26] = [
     (&["view"], "CREATE VIEW"),
     (&["recursive", "view"], "CREATE VIEW"),
     (&["connector"], "CREATE CONNECTOR"),
     (&["source"], "CREATE SOURCE"),
-    (&["sink"], "CREATE SINK"),
     (&["trigger"], "CREATE TRIGGER"),
     (&["function"], "CREATE FUNCTION"),
     (&["procedure"], "CREATE PROCEDURE"),
@@ -52,6 +50,17 @@ pub(super) fn create(r: &mut Reader) -> Result<StatementKind> {
     }
     if r.word("pipeline") {
         return Ok(StatementKind::CreatePipeline(pipeline(r, or_replace)?));
+    }
+    if r.words(&["materialized", "view"]) {
+        return Ok(StatementKind::CreateView(queries::view(r, or_replace)?));
+    }
+    if r.at(&["sink"]) && or_replace {
+        return Err(Diagnostic::unsupported("CREATE OR REPLACE SINK is not supported")
+            .hint("Drop the sink first.")
+            .at(r.here()));
+    }
+    if r.word("sink") {
+        return Ok(StatementKind::CreateSink(queries::sink(r)?));
     }
     if r.at(&["table"]) && or_replace {
         return Err(Diagnostic::unsupported("CREATE OR REPLACE TABLE is not supported")
@@ -94,23 +103,9 @@ fn stream(r: &mut Reader, or_replace: bool) -> Result<StatementKind> {
             options,
         }));
     }
-    let columns = match r.peek_token() {
-        Token::LParen => r.parenthesised(Reader::ident)?,
-        _ => Vec::new(),
-    };
+    let columns = queries::names(r)?;
     clauses_not_done(r)?;
-    let mut options = options::with(r)?;
-    r.expect("as")?;
-    if let Some(mut tail) = r.split_trailing_with() {
-        let place = tail.here();
-        if !options.is_empty() {
-            return Err(Diagnostic::syntax("WITH is given twice").at(place));
-        }
-        options = options::with(&mut tail)?;
-        tail.end()?;
-    }
-    let query = r.query()?;
-    clauses_not_done(r)?;
+    let (query, options) = queries::body(r)?;
     Ok(StatementKind::CreateStreamAs(CreateStreamAs {
         or_replace,
         if_not_exists,
@@ -138,12 +133,9 @@ fn is_name_list(r: &Reader) -> bool {
 
 /// Clauses of the design that are not done.
 fn clauses_not_done(r: &Reader) -> Result<()> {
-    for (words, name) in [
-        (&["partition", "by"][..], "PARTITION BY"),
-        (&["dedupe", "by"], "DEDUPE BY"),
-        (&["emit"], "EMIT"),
-        (&["output"], "OUTPUT"),
-    ] {
+    for (words, name) in
+        [(&["partition", "by"][..], "PARTITION BY"), (&["dedupe", "by"], "DEDUPE BY")]
+    {
         if r.at(words) {
             return Err(Diagnostic::unsupported(format!("{name} is not supported")).at(r.here()));
         }

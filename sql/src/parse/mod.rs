@@ -13,9 +13,11 @@ mod dml;
 mod explain;
 mod limits;
 mod options;
+mod queries;
 mod reader;
 mod session;
 mod show;
+mod streaming;
 mod subscribe;
 mod types;
 
@@ -55,7 +57,8 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
             .span(first.span.union(&last.span))
             .unwrap_or_else(|| Span::new(0, source.text().len()));
         limits::check(piece, &source)?;
-        statements.push(whole(piece.to_vec(), span, &source)?);
+        let tokens = streaming::rewrite(piece.to_vec(), &source)?;
+        statements.push(whole(tokens, span, &source)?);
     }
     Ok(statements)
 }
@@ -82,6 +85,7 @@ fn single(text: &str) -> Result<(Reader, Arc<Source>)> {
         .tokenize_with_location()
         .map_err(|e| lexical_error(&e, &source))?;
     limits::check(&tokens, &source)?;
+    let tokens = streaming::rewrite(tokens, &source)?;
     Ok((Reader::new(tokens, Span::new(0, text.len()), source.clone()), source))
 }
 
@@ -137,6 +141,7 @@ fn statement(r: &mut Reader) -> Result<StatementKind> {
         "prepare" => session::prepare(r),
         "execute" => session::execute(r),
         "deallocate" => session::deallocate(r),
+        "backup" => queries::backup(r),
         "vacuum" | "analyze" | "analyse" | "checkpoint" => session::maintenance(r),
         _ => Err(r.not_done().unwrap_or_else(|| r.unexpected())),
     }

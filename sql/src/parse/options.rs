@@ -150,3 +150,35 @@ pub(super) fn duration_us(text: &str, span: Span) -> Result<i64> {
         .at(span)),
     }
 }
+
+/// Microseconds of an interval of fixed length: without months.
+pub(crate) fn fixed_us(text: &str, span: Span) -> Result<i64> {
+    match crate::interval::parse_interval(text) {
+        Some(interval) if interval.months != 0 => Err(Diagnostic::error(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("interval \"{text}\" has no fixed length"),
+        )
+        .hint("Months and years differ in length; use days, hours, minutes or seconds.")
+        .at(span)),
+        _ => interval_us(text).ok_or_else(|| {
+            Diagnostic::error(
+                SqlState::INVALID_DATETIME_FORMAT,
+                format!("invalid input syntax for type interval: \"{text}\""),
+            )
+            .hint("Write a number and a unit, such as '5 seconds' or '1 hour 30 minutes'.")
+            .at(span)
+        }),
+    }
+}
+
+/// [`fixed_us`] of a length: positive.
+pub(crate) fn length_us(text: &str, span: Span) -> Result<i64> {
+    match fixed_us(text, span)? {
+        us if us > 0 => Ok(us),
+        _ => Err(Diagnostic::error(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("interval \"{text}\" must be positive"),
+        )
+        .at(span)),
+    }
+}

@@ -9,7 +9,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::{DIALECT, Result, near_text, select_all};
 use crate::source::Source;
-use crate::statement::{Expr, Ident, Name, Query};
+use crate::statement::{Emission, Expr, Ident, Name, Query};
 
 /// Nesting sqlparser is to go along with; [`super::limits`] has refused deeper text before.
 const RECURSION_LIMIT: usize = 400;
@@ -96,7 +96,7 @@ const RESERVED: [&str; 76] = [
 
 /// Statements and objects that exist in PostgreSQL or in the plan of this project, and are not
 /// done: beginning of the statement, and how to name it.
-const NOT_DONE: [(&str, &str); 22] = [
+const NOT_DONE: [(&str, &str); 21] = [
     ("merge", "MERGE"),
     ("grant", "GRANT"),
     ("revoke", "REVOKE"),
@@ -116,7 +116,6 @@ const NOT_DONE: [(&str, &str); 22] = [
     ("use", "USE"),
     ("kill", "KILL"),
     ("flush", "FLUSH"),
-    ("backup", "BACKUP"),
     ("restore", "RESTORE"),
     ("undrop", "UNDROP"),
 ];
@@ -367,8 +366,9 @@ impl Reader {
             return self.table_query();
         }
         let start = self.position();
-        let ast = self.delegate(Parser::parse_query)?;
-        Ok(Query { ast, span: self.since(start), source: self.source.clone() })
+        let mut ast = self.delegate(Parser::parse_query)?;
+        let emission = super::streaming::emission(&mut ast, &self.source)?;
+        Ok(Query { ast, emission, span: self.since(start), source: self.source.clone() })
     }
 
     /// `TABLE name`, which is `SELECT * FROM name`.
@@ -383,7 +383,8 @@ impl Reader {
             .with_tokens_with_locations(select_all(&name))
             .parse_query()
             .map_err(|_| self.unexpected())?;
-        Ok(Query { ast, span: self.since(start), source: self.source.clone() })
+        let emission = Emission::default();
+        Ok(Query { ast, emission, span: self.since(start), source: self.source.clone() })
     }
 
     /// The items of `RETURNING`, if that comes next.

@@ -356,10 +356,22 @@ fn errors_are_in_the_words_of_postgresql_and_have_a_place() {
     refused("create table t (a serial)", "0A000", "type serial is not supported", "serial");
     refused("create view v as select 1", "0A000", "CREATE VIEW is not supported", "create");
     refused(
-        "create materialized view v as select 1",
+        "create sink s from a into b",
         "0A000",
-        "CREATE MATERIALIZED VIEW is not supported",
-        "create",
+        "CREATE SINK .. FROM is not supported",
+        "from a",
+    );
+    refused(
+        "select 1 from t output last every 0 rows",
+        "22023",
+        "the number of rows of OUTPUT must be positive",
+        "0",
+    );
+    refused(
+        "create stream s as select 1 from t emit changes emit changes",
+        "42601",
+        "EMIT is given twice",
+        "emit",
     );
     refused("grant all on t to u", "0A000", "GRANT is not supported", "grant");
     refused(
@@ -511,5 +523,44 @@ proptest! {
                 prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end));
             }
         }
+    }
+}
+
+#[test]
+fn what_stands_behind_a_query_is_read_with_it() {
+    use auspex_plan::Emit;
+    use auspex_plan::nodes::{OutputEvery, OutputMode};
+    let text = "create or replace materialized view if not exists v (a, b) as
+        select k, count(*) from t group by k emit every '5 s' output last every 10 rows
+        with (allowed_lateness = '20 s', on_error = 'skip')";
+    let StatementKind::CreateView(view) = parse(text).expect("a view").remove(0).kind else {
+        panic!("not a view");
+    };
+    assert!(view.or_replace && view.if_not_exists);
+    assert_eq!(view.columns.len(), 2);
+    let emission = &view.query.emission;
+    assert_eq!(emission.emit.map(|e| e.0), Some(Emit::Every(5_000_000)));
+    assert_eq!(emission.output.map(|o| o.0), Some((OutputMode::Last, OutputEvery::Rows(10))));
+    assert_eq!(emission.lateness.map(|l| l.0), Some(20_000_000));
+    assert_eq!(view.options.len(), 1);
+    let stored = view.query.stored_text();
+    assert!(
+        stored.ends_with("output last every 10 rows ALLOWED LATENESS '20000000 us'"),
+        "{stored}"
+    );
+    let again = super::parse_query(&stored).expect("the stored text");
+    assert_eq!(again.emission.lateness.map(|l| l.0), Some(20_000_000));
+    assert_eq!(again.stored_text(), stored);
+
+    let text = "create sink s into users (id, name) as select k, n from t";
+    let StatementKind::CreateSink(sink) = parse(text).expect("a sink").remove(0).kind else {
+        panic!("not a sink");
+    };
+    assert_eq!((sink.table.name.value.as_str(), sink.columns.len()), ("users", 2));
+    let backup = parse("backup to '/tmp/x'").expect("a backup").remove(0).kind;
+    assert!(matches!(backup, StatementKind::Backup { directory, .. } if directory == "/tmp/x"));
+    for text in ["drop materialized view if exists v cascade", "drop sink s", "alter sink s pause"]
+    {
+        parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
     }
 }

@@ -109,6 +109,41 @@ pub struct CreatePipeline {
     pub body_span: Span,
 }
 
+/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name [(names)] AS query [WITH (..)]`.
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    /// `OR REPLACE` was said.
+    pub or_replace: bool,
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// Name of the view.
+    pub name: Name,
+    /// Names for the output columns, empty when left out.
+    pub columns: Vec<Ident>,
+    /// The query.
+    pub query: Query,
+    /// `WITH (..)`, before `AS` or at the end.
+    pub options: Vec<Opt>,
+}
+
+/// `CREATE SINK [IF NOT EXISTS] name INTO table [(columns)] AS query [WITH (..)]`: what the query
+/// gives is written into the table from now on.
+#[derive(Debug, Clone)]
+pub struct CreateSink {
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// Name of the sink.
+    pub name: Name,
+    /// The table written.
+    pub table: Name,
+    /// Its columns that the query's columns go to, in order; empty when left out.
+    pub columns: Vec<Ident>,
+    /// The query.
+    pub query: Query,
+    /// `WITH (..)`, before `AS` or at the end.
+    pub options: Vec<Opt>,
+}
+
 /// What `DROP` and `ALTER` name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelationKind {
@@ -118,20 +153,26 @@ pub enum RelationKind {
     Table,
     /// `PIPELINE`.
     Pipeline,
+    /// `MATERIALIZED VIEW`.
+    View,
+    /// `SINK`.
+    Sink,
 }
 
 impl RelationKind {
-    /// `stream`, `table` or `pipeline`.
+    /// `stream`, `table`, `pipeline`, `materialized view` or `sink`.
     pub fn name(self) -> &'static str {
         match self {
             RelationKind::Stream => "stream",
             RelationKind::Table => "table",
             RelationKind::Pipeline => "pipeline",
+            RelationKind::View => "materialized view",
+            RelationKind::Sink => "sink",
         }
     }
 }
 
-/// `DROP STREAM | TABLE | PIPELINE [IF EXISTS] a, b [CASCADE | RESTRICT]`.
+/// `DROP STREAM | TABLE | PIPELINE | MATERIALIZED VIEW | SINK [IF EXISTS] a, b [CASCADE | RESTRICT]`.
 #[derive(Debug, Clone)]
 pub struct DropStatement {
     /// What the objects must be.
@@ -144,7 +185,7 @@ pub struct DropStatement {
     pub cascade: bool,
 }
 
-/// `ALTER STREAM | TABLE | PIPELINE [IF EXISTS] name action`.
+/// `ALTER STREAM | TABLE | PIPELINE | MATERIALIZED VIEW | SINK [IF EXISTS] name action`.
 #[derive(Debug, Clone)]
 pub struct Alter {
     /// What the object must be.
@@ -164,8 +205,8 @@ pub enum AlterAction {
     Rename(Ident),
     /// `SET (option = value, ..)`; streams only.
     Set(Vec<Opt>),
-    /// `PAUSE`; streams and pipelines.
+    /// `PAUSE`; what has a query.
     Pause,
-    /// `RESUME`; streams and pipelines.
+    /// `RESUME`; what has a query.
     Resume,
 }

@@ -4,6 +4,7 @@
 mod cursor;
 mod ddl;
 mod dml;
+mod emission;
 mod session;
 
 pub use cursor::{
@@ -11,13 +12,14 @@ pub use cursor::{
     Subscribe, SubscribeFrom, SubscribeTarget, SubscribeUntil,
 };
 pub use ddl::{
-    Alter, AlterAction, Check, ColumnDef, CreatePipeline, CreateStream, CreateStreamAs,
-    CreateTable, DropStatement, RelationKind, WatermarkDef,
+    Alter, AlterAction, Check, ColumnDef, CreatePipeline, CreateSink, CreateStream, CreateStreamAs,
+    CreateTable, CreateView, DropStatement, RelationKind, WatermarkDef,
 };
 pub use dml::{
     AssignedValue, Assignment, ConflictAction, Delete, Insert, InsertSource, OnConflict, Truncate,
     Update,
 };
+pub use emission::Emission;
 pub use session::{
     Discard, Explain, ExplainTarget, Maintenance, Prepare, SetStatement, SetValue, Show,
     Transaction, TransactionMode,
@@ -60,10 +62,21 @@ pub enum StatementKind {
     CreateTable(CreateTable),
     /// `CREATE PIPELINE`.
     CreatePipeline(CreatePipeline),
-    /// `DROP STREAM | TABLE | PIPELINE`.
+    /// `CREATE MATERIALIZED VIEW name AS query`.
+    CreateView(CreateView),
+    /// `CREATE SINK name INTO table AS query`.
+    CreateSink(CreateSink),
+    /// `DROP STREAM | TABLE | PIPELINE | MATERIALIZED VIEW | SINK`.
     Drop(DropStatement),
-    /// `ALTER STREAM | TABLE | PIPELINE`.
+    /// `ALTER STREAM | TABLE | PIPELINE | MATERIALIZED VIEW | SINK`.
     Alter(Alter),
+    /// `BACKUP TO 'directory'`.
+    Backup {
+        /// The directory as written.
+        directory: String,
+        /// Where it is written.
+        span: Span,
+    },
     /// `INSERT`.
     Insert(Insert),
     /// `UPDATE`.
@@ -165,7 +178,9 @@ impl std::fmt::Display for Name {
 pub struct Query {
     /// Syntax tree.
     pub ast: Box<ast::Query>,
-    /// Where it is written.
+    /// `EMIT ..` and its relatives behind it.
+    pub emission: Emission,
+    /// Where it is written, with what `emission` says.
     pub span: Span,
     /// The whole text.
     pub source: Arc<Source>,
@@ -175,6 +190,18 @@ impl Query {
     /// The query's own text.
     pub fn text(&self) -> &str {
         self.source.slice(self.span)
+    }
+
+    /// The text from which [`crate::Binder::rebind`] makes the same query again: an option that
+    /// belongs to the query is written out behind it.
+    pub fn stored_text(&self) -> String {
+        let mut text = self.text().to_string();
+        if let Some((us, span)) = self.emission.lateness
+            && !(self.span.start <= span.start && span.end <= self.span.end)
+        {
+            text += &format!(" ALLOWED LATENESS '{us} us'");
+        }
+        text
     }
 }
 
