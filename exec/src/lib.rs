@@ -20,9 +20,13 @@ pub mod operator;
 pub mod operators;
 mod optimize;
 pub mod progress;
+#[allow(dead_code)]
+mod reorder;
 #[allow(dead_code, reason = "the operators that keep single rows use parts of it")]
 mod rows;
 pub mod runtime;
+#[allow(dead_code)]
+mod state_rows;
 
 #[cfg(test)]
 mod replay;
