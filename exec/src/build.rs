@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::compute::SortOptions;
 use auspex_plan::nodes::{self, KeyedChanges, StreamDistinct, StreamLimit, StreamTap};
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Distinct as DistinctPlan, Expr, Extension, LogicalPlan, TableScan};
+use datafusion::logical_expr::{
+    Distinct as DistinctPlan, Expr, Extension, LogicalPlan, SortExpr, TableScan,
+    UserDefinedLogicalNodeCore,
+};
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::batch::nullable;
@@ -17,7 +21,9 @@ use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
-use crate::operators::{AssignTime, Changes, Distinct, Limit, Select, TapRows, Union};
+use crate::operators::{
+    AssignTime, Changes, Distinct, Limit, RowOrder, Select, TapRows, Union, WindowRows,
+};
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -226,7 +232,20 @@ impl Builder<'_> {
             let operator = AssignTime::new(time, assign.delay_us, self.on_error)?;
             return Ok(self.add_node(Box::new(operator), &[source]));
         }
+        if let Some(rows) = node.downcast_ref::<nodes::WindowRows>() {
+            return self.add_window_rows(rows);
+        }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
+    }
+
+    fn add_window_rows(&mut self, node: &nodes::WindowRows) -> Result<Source> {
+        let keys = self.compile_all(&node.keys, &node.input)?;
+        let order = RowOrder { by: compile_order(&node.order_by, &node.input)?, limit: node.limit };
+        let input = nullable(node.input.schema().as_arrow());
+        let schema = nullable(node.schema().as_arrow());
+        let source = self.add(&node.input)?;
+        let operator = WindowRows::new(&node.window, keys, order, input, schema, self.on_error)?;
+        Ok(self.add_node(Box::new(operator), &[source]))
     }
 
     /// The first row of each value of `on`; of the whole row when that is empty.
@@ -285,6 +304,15 @@ impl Builder<'_> {
         let schema = nullable(plan.schema().as_arrow());
         Ok(Graph { leaves: self.leaves, nodes: self.nodes, schema, clocks, inputs })
     }
+}
+
+/// What rows are ordered by, and how.
+fn compile_order(order: &[SortExpr], input: &LogicalPlan) -> Result<Vec<(Compiled, SortOptions)>> {
+    let compiled = |sort: &SortExpr| {
+        let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+        Ok((compile(&sort.expr, input.schema())?, options))
+    };
+    order.iter().map(compiled).collect()
 }
 
 fn relation(scan: &TableScan) -> Result<&StreamRelation> {

@@ -22,7 +22,6 @@ mod optimize;
 pub mod progress;
 #[allow(dead_code)]
 mod reorder;
-#[allow(dead_code, reason = "the operators that keep single rows use parts of it")]
 mod rows;
 pub mod runtime;
 #[allow(dead_code)]

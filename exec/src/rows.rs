@@ -102,11 +102,6 @@ impl RowCodec {
         Ok(RowCodec { converter: RowConverter::new(fields)?, schema })
     }
 
-    /// Columns of the rows.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// The rows of a batch.
     pub(crate) fn encode(&self, batch: &Batch) -> Result<Vec<KeptRow>> {
         let rows = self.converter.convert_columns(batch.rows.columns())?;
@@ -137,6 +132,7 @@ impl RowCodec {
     }
 
     /// Rows as one batch, as they were.
+    #[allow(dead_code)]
     pub(crate) fn decode(&self, rows: &[&KeptRow]) -> Result<Batch> {
         let columns = self.columns(rows.iter().map(|row| row.values.as_ref()))?;
         let run = |f: fn(&KeptRow) -> i64| Run::Each(rows.iter().map(|row| f(row)).collect());

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -54,6 +55,51 @@ impl Keys {
             .map(|expr| Ok(one_zero(evaluate_nulling(&expr.physical, row)?.to_array()?)))
             .collect::<Result<Vec<_>>>()?;
         Ok(self.converter.convert_columns(&columns)?)
+    }
+}
+
+/// Makes byte strings of values that are there already: equal exactly when the values are, and in
+/// the order that was asked for.
+pub(super) struct KeyFormat {
+    /// `None` without columns: all keys are the same.
+    converter: Option<RowConverter>,
+}
+
+impl KeyFormat {
+    /// For columns of these types, each with its order.
+    pub(super) fn new(columns: impl Iterator<Item = (DataType, SortOptions)>) -> Result<KeyFormat> {
+        let fields: Vec<SortField> =
+            columns.map(|(t, order)| SortField::new_with_options(t, order)).collect();
+        if !RowConverter::supports_fields(&fields) {
+            return Err(ExecError::Unsupported("a key of this type".into()));
+        }
+        let converter = match fields.is_empty() {
+            true => None,
+            false => Some(RowConverter::new(fields)?),
+        };
+        Ok(KeyFormat { converter })
+    }
+
+    /// Keys for which only equality matters.
+    pub(super) fn groups(exprs: &[Compiled]) -> Result<KeyFormat> {
+        KeyFormat::new(exprs.iter().map(|e| (e.data_type.clone(), SortOptions::default())))
+    }
+
+    /// One key for each of `rows` rows. Neighbours that are equal share their memory.
+    pub(super) fn of(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Arc<[u8]>>> {
+        let Some(converter) = &self.converter else {
+            return Ok(vec![Arc::from([]); rows]);
+        };
+        let columns: Vec<ArrayRef> = columns.iter().map(|c| one_zero(Arc::clone(c))).collect();
+        let encoded = converter.convert_columns(&columns)?;
+        let mut keys: Vec<Arc<[u8]>> = Vec::with_capacity(rows);
+        for row in &encoded {
+            match keys.last() {
+                Some(last) if last.as_ref() == row.data() => keys.push(Arc::clone(last)),
+                _ => keys.push(row.data().into()),
+            }
+        }
+        Ok(keys)
     }
 }
 

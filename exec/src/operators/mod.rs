@@ -4,11 +4,14 @@ mod assign_time;
 mod changes;
 mod distinct;
 mod evaluate;
+mod kept;
 mod keys;
 mod limit;
 mod select;
 mod tap;
 mod union;
+mod walk;
+mod window_rows;
 
 pub use assign_time::AssignTime;
 pub use changes::Changes;
@@ -17,6 +20,7 @@ pub use limit::Limit;
 pub use select::Select;
 pub use tap::TapRows;
 pub use union::Union;
+pub use window_rows::{RowOrder, WindowRows};
 
 use auspex_plan::OnError;
 
