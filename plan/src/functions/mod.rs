@@ -8,6 +8,7 @@
 mod define;
 mod fold;
 mod intervals;
+mod iterate;
 mod list_totals;
 mod lists;
 mod maps;
@@ -19,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::ScalarUDF;
 
 pub use fold::array_fold;
+pub use iterate::{MAX_ROUNDS, iterate};
 pub use text::duration_text;
 
 /// One of our functions.

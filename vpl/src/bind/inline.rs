@@ -1,17 +1,21 @@
 //! User functions: their body is put in place of the call.
 //!
 //! A body of `let`, `if` and `return` is a tree of choices, so it becomes a CASE: the statements
-//! behind an `if` follow each of its branches. Loops and recursion cannot be put in place.
+//! behind an `if` follow each of its branches. Loops become calls of a function (`super::looping`).
+//! Recursion cannot be put in place.
 
 use auspex_plan::ColumnType;
 use auspex_plan::diagnostic::{Span, SqlState};
 
 use super::calls::wrong_count;
 use super::expression::Binder;
+use super::looping;
 use super::problem::{Result, arguments, error, hint, unsupported};
 use super::value::{Value, coerce};
 use crate::ast::{Arg, BindingKind, Expr, FnDecl, Ident, Local, LocalKind};
 use crate::codes;
+
+use datafusion::logical_expr::lit;
 
 /// Most branches that a function body may unfold into.
 const MAX_BRANCHES: usize = 512;
@@ -96,7 +100,7 @@ fn body<'a>(
     let outside = std::mem::replace(&mut binder.locals, locals);
     let was_in_function = std::mem::replace(&mut binder.in_function, true);
     binder.open.push(&declared.name.name);
-    let mut unfolding = Unfolding { declared, branches: 0 };
+    let mut unfolding = Unfolding { declared, branches: 0, end: End::Function };
     let statements: Vec<&'a Local> = declared.body.iter().collect();
     let result = unfolding.value(binder, &statements);
     binder.open.pop();
@@ -113,23 +117,53 @@ fn body<'a>(
     }
 }
 
-struct Unfolding<'a> {
-    declared: &'a FnDecl,
+/// What is wanted of a list of statements.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// The function's result.
+    Function,
+    /// One round of a loop: the value that a variable has behind it.
+    Round(Wanted),
+}
+
+/// A variable of a loop.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// One of the program's.
+    Named(String),
+    /// Whether `break` was met.
+    Left,
+}
+
+pub(super) struct Unfolding<'a> {
+    pub(super) declared: &'a FnDecl,
     branches: usize,
+    pub(super) end: End,
 }
 
 impl<'a> Unfolding<'a> {
     /// The function's result when these statements are what is left to do.
-    fn value(&mut self, binder: &mut Binder<'a>, todo: &[&'a Local]) -> Result<(Value, Span)> {
+    pub(super) fn value(
+        &mut self,
+        binder: &mut Binder<'a>,
+        todo: &[&'a Local],
+    ) -> Result<(Value, Span)> {
         let Some((first, rest)) = todo.split_first() else {
-            return Ok((Value::null(), self.declared.name.span));
+            return self.ended(binder, false);
         };
         match &first.kind {
+            LocalKind::Return(_) if matches!(self.end, End::Round(_)) => Err(hint(
+                unsupported(first.span, "`return` inside a loop"),
+                "keep the value in a variable, leave the loop with `break`, and return it behind",
+            )),
             LocalKind::Return(None) => Ok((Value::null(), first.span)),
             LocalKind::Return(Some(e)) => Ok((binder.bind(e)?, e.span)),
             LocalKind::Expr(e) => {
                 let value = binder.bind(e)?;
-                if rest.is_empty() { Ok((value, e.span)) } else { self.value(binder, rest) }
+                match (&self.end, rest) {
+                    (End::Function, []) => Ok((value, e.span)),
+                    _ => self.value(binder, rest),
+                }
             }
             LocalKind::Let(b) => {
                 let value = binder.bind(&b.value)?;
@@ -166,12 +200,20 @@ impl<'a> Unfolding<'a> {
                 let value = binder.case(conditions, values, "the results of the branches")?;
                 Ok((value.bounded(first.span)?, first.span))
             }
-            LocalKind::For { .. } => Err(unsupported(first.span, "`for` in a function")),
-            LocalKind::While { .. } => Err(unsupported(first.span, "`while` in a function")),
+            LocalKind::For { var, iterable, body } => {
+                let over = looping::Over::Items { var, iterable };
+                self.looped(binder, over, body, rest, first.span)
+            }
+            LocalKind::While { condition, body } => {
+                self.looped(binder, looping::Over::While(condition), body, rest, first.span)
+            }
             LocalKind::Emit { .. } => Err(hint(
                 unsupported(first.span, "`emit` in a function"),
                 "a stream's rows are made by its operations: `.emit(name: value, ..)`",
             )),
+            LocalKind::Break | LocalKind::Continue if matches!(self.end, End::Round(_)) => {
+                self.ended(binder, matches!(first.kind, LocalKind::Break))
+            }
             LocalKind::Break | LocalKind::Continue => Err(error(
                 SqlState::SYNTAX_ERROR,
                 codes::MISPLACED_OPERATION,
@@ -179,6 +221,20 @@ impl<'a> Unfolding<'a> {
                 "there is no loop here to leave",
             )),
         }
+    }
+
+    /// What the statements come to when there is no further one.
+    fn ended(&self, binder: &Binder<'a>, left: bool) -> Result<(Value, Span)> {
+        let span = self.declared.name.span;
+        let value = match &self.end {
+            End::Function => Value::null(),
+            End::Round(Wanted::Left) => Value::leaf(lit(left), ColumnType::Boolean),
+            End::Round(Wanted::Named(name)) => {
+                let found = binder.locals.iter().rev().find(|(n, _)| n == name);
+                found.map(|(_, value)| value.clone()).unwrap_or_else(Value::null)
+            }
+        };
+        Ok((value, span))
     }
 
     fn branch(
@@ -203,7 +259,7 @@ impl<'a> Unfolding<'a> {
     }
 
     /// The value that an assigned variable gets: of the type it has.
-    fn assigned(
+    pub(super) fn assigned(
         &self,
         binder: &Binder<'a>,
         name: &Ident,

@@ -17,6 +17,7 @@ mod declarations;
 mod expression;
 mod inline;
 mod lambda;
+mod looping;
 mod matching;
 mod operations;
 mod operators;
