@@ -266,10 +266,65 @@ pub enum SourceKind {
     Pattern(PatternExpr),
     /// `merge(A, stream S = B.where(..))`
     Merge(Vec<Input>),
-    /// `join(A, B, ..)`
-    Join(Vec<Input>),
+    /// `join(A, B, ..)`, `left_join(A, B)`, ..
+    Join {
+        /// Which rows come out.
+        kind: JoinKind,
+        /// What is joined, in order.
+        inputs: Vec<Input>,
+    },
     /// `timer(5s [, initial_delay: 1s])`
     Timer(Vec<Arg>),
+}
+
+/// Kinds of joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// `join`: combinations only.
+    Inner,
+    /// `left_join`: also rows of the first without a partner.
+    Left,
+    /// `right_join`: also rows of the second without a partner.
+    Right,
+    /// `full_join`: also rows of either without a partner.
+    Full,
+    /// `semi_join`: rows of the first that have a partner.
+    Semi,
+    /// `anti_join`: rows of the first that have none.
+    Anti,
+    /// `asof_join`: rows of the first with the newest partner that is not later.
+    AsOf,
+}
+
+impl JoinKind {
+    /// All kinds.
+    pub const ALL: [JoinKind; 7] = [
+        JoinKind::Inner,
+        JoinKind::Left,
+        JoinKind::Right,
+        JoinKind::Full,
+        JoinKind::Semi,
+        JoinKind::Anti,
+        JoinKind::AsOf,
+    ];
+
+    /// The word that begins it.
+    pub fn word(self) -> &'static str {
+        match self {
+            JoinKind::Inner => "join",
+            JoinKind::Left => "left_join",
+            JoinKind::Right => "right_join",
+            JoinKind::Full => "full_join",
+            JoinKind::Semi => "semi_join",
+            JoinKind::Anti => "anti_join",
+            JoinKind::AsOf => "asof_join",
+        }
+    }
+
+    /// The kind that `word` begins.
+    pub fn of_word(word: &str) -> Option<JoinKind> {
+        JoinKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 /// One input of `merge` or `join`.

@@ -8,26 +8,12 @@ use super::builtins::{self, Argument};
 use super::expression::Binder;
 use super::problem::{Result, arguments, error, hint, mismatch, unknown, unsupported};
 use super::value::Value;
-use super::{inline, lambda};
+use super::{aggregate_functions, inline, lambda};
 use crate::ast::{Arg, Expr, ExprKind, Ident};
 use crate::codes;
 
 /// Functions over an array and a lambda.
 pub(super) const LAMBDA_FUNCTIONS: [&str; 5] = ["map", "filter", "any", "all", "reduce"];
-
-/// Functions that only make sense over the rows of a window or match.
-const AGGREGATES: [&str; 10] = [
-    "count",
-    "stddev",
-    "variance",
-    "count_distinct",
-    "median",
-    "percentile",
-    "collect",
-    "ema",
-    "approx_count_distinct",
-    "string_agg",
-];
 
 /// Functions whose result would depend on when the row is processed.
 const CLOCKS: [&str; 4] = ["now", "uuid", "random", "timestamp_now"];
@@ -77,7 +63,7 @@ pub(super) fn call<'a>(
 
 fn no_function(binder: &Binder<'_>, function: &Ident) -> Box<auspex_plan::Diagnostic> {
     let name = function.name.as_str();
-    if AGGREGATES.contains(&name) {
+    if aggregate_functions::NAMES.contains(&name) {
         return hint(
             error(
                 SqlState::UNDEFINED_FUNCTION,

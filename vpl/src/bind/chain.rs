@@ -8,6 +8,7 @@ use auspex_plan::ColumnType;
 use auspex_plan::catalog::{Column, ObjectId};
 use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
 use auspex_plan::query::{ContinuousQuery, OnError};
+use auspex_plan::time::Window;
 use datafusion::logical_expr::{
     Expr as PlanExpr, Extension, Filter, LogicalPlan, Projection, UserDefinedLogicalNode,
 };
@@ -18,7 +19,8 @@ use super::problem::{Result, error, internal};
 use super::relations::Relations;
 use super::row::Row;
 use super::value::{Value, coerce};
-use super::{operations, pattern, source};
+use super::windows::Pending;
+use super::{operations, pattern, source, windows};
 use crate::ast::{Expr, Op, SourceKind, StreamDecl, TypeExpr, TypeKind};
 use crate::codes;
 
@@ -30,11 +32,26 @@ pub(super) struct BoundStream {
     pub bindings: BTreeMap<String, ObjectId>,
 }
 
-/// Key of `.partition_by`: a column of the output.
+/// Key of `.partition_by`: a column of the output when it has a name.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
-    pub name: String,
-    pub value: Value,
+    pub name: Option<String>,
+    /// Over the current row; `None` when a projection has left the key out, which happens to those
+    /// without a name.
+    pub value: Option<Value>,
+    pub span: Span,
+}
+
+impl Key {
+    /// Whether it is the field `name` of the output.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
+    }
+
+    /// Its expression over the current row.
+    pub(super) fn expr(&self) -> Option<&PlanExpr> {
+        self.value.as_ref().map(|v| &v.expr)
+    }
 }
 
 /// A chain under construction.
@@ -48,7 +65,19 @@ pub(super) struct Chain<'a> {
     pub on_error: OnError,
     /// Whether `.watermark` was said.
     pub watermark: bool,
-    /// Whether a projection was written.
+    /// A window whose rows are still to be aggregated, ordered or limited.
+    pub window: Option<Pending>,
+    /// How long windows wait for late rows, in microseconds.
+    pub lateness: Option<(i64, Span)>,
+    /// The rows come window by window.
+    pub closed: Option<Window>,
+    /// Whether the rows are results of `.aggregate`.
+    pub aggregated: bool,
+    /// The operations behind the present one.
+    pub ahead: &'a [Op],
+    /// Operations that belong to the source.
+    pub taken: Vec<Span>,
+    /// Whether a projection was written or the columns are otherwise in their order.
     pub projected: bool,
     pub problems: Vec<Diagnostic>,
 }
@@ -74,7 +103,7 @@ pub(super) fn bind<'a>(
                 SqlState::UNDEFINED_COLUMN,
                 codes::UNKNOWN_FIELD,
                 decl.name.span,
-                "the columns `_offset`, `_time` and `_ingested` are gone after `.emit` and `.select`",
+                "the columns `_offset`, `_time` and `_ingested` are gone after `.emit`, `.select` and `.aggregate`",
             )]),
         },
     }
@@ -91,9 +120,13 @@ fn attempt<'a>(
     decl: &'a StreamDecl,
     system: bool,
 ) -> std::result::Result<Attempt, Vec<Diagnostic>> {
-    let mut chain = source::bind(program, relations, &decl.source, system)?;
-    for op in &decl.ops {
+    let mut chain = source::bind(program, relations, decl, system)?;
+    for (at, op) in decl.ops.iter().enumerate() {
+        if chain.taken.contains(&op.span) {
+            continue;
+        }
         let before = chain.problems.len();
+        chain.ahead = &decl.ops[at + 1..];
         if let Err(problem) = operations::apply(&mut chain, op) {
             chain.problems.push(*problem);
         }
@@ -104,6 +137,9 @@ fn attempt<'a>(
         if chain.problems.len() > before {
             return Err(chain.problems);
         }
+    }
+    if let Err(problem) = windows::close(&mut chain) {
+        return Err(vec![*problem]);
     }
     let wanted = chain.row.system_wanted.get();
     match chain.finish(decl) {
@@ -121,16 +157,15 @@ impl<'a> Chain<'a> {
 
     /// Replaces the plan; the row follows.
     pub(super) fn set_plan(&mut self, plan: LogicalPlan) {
-        let wanted = self.row.system_wanted.get();
-        self.row = Row::of(&plan, std::mem::take(&mut self.row.aliases));
-        self.row.system_wanted.set(wanted);
+        let before = std::mem::replace(&mut self.row, Row::of(&plan, Vec::new()));
+        self.row.system_wanted.set(before.system_wanted.get());
+        (self.row.aliases, self.row.sides) = (before.aliases, before.sides);
         self.plan = plan;
     }
 
     /// `expr` as part of the plan.
     pub(super) fn planned(&self, expr: PlanExpr, span: Span) -> Result<PlanExpr> {
-        let resolved = expr.resolve_lambda_variables(&self.row.schema);
-        resolved.map(|t| t.data).map_err(|e| internal(span, &e))
+        self.row.planned(expr, span)
     }
 
     /// Keeps the rows on which `condition` is true.
@@ -153,16 +188,17 @@ impl<'a> Chain<'a> {
     pub(super) fn project(&mut self, fields: Vec<(String, Value)>, span: Span) -> Result<()> {
         let mut columns: Vec<(String, Value)> = Vec::new();
         for key in &self.keys {
-            match fields.iter().find(|(name, _)| *name == key.name) {
-                None => columns.push((key.name.clone(), key.value.clone())),
-                Some((_, value)) if value.expr == key.value.expr => {}
+            let (Some(name), Some(value)) = (&key.name, &key.value) else { continue };
+            match fields.iter().find(|(n, _)| n == name) {
+                None => columns.push((name.clone(), value.clone())),
+                Some((_, field)) if field.expr == value.expr => {}
                 Some(_) => {
                     return Err(super::problem::hint(
                         error(
                             SqlState::DUPLICATE_COLUMN,
                             codes::DUPLICATE_NAME,
                             span,
-                            format!("`{}` is the partition key and stays in the output", key.name),
+                            format!("`{name}` is the partition key and stays in the output"),
                         ),
                         "give the field another name",
                     ));
@@ -170,29 +206,45 @@ impl<'a> Chain<'a> {
             }
         }
         columns.extend(fields);
+        self.replace(columns, span)
+    }
+
+    /// The row becomes exactly `columns`.
+    pub(super) fn replace(&mut self, columns: Vec<(String, Value)>, span: Span) -> Result<()> {
         let mut expressions = Vec::with_capacity(columns.len());
-        for (name, value) in columns {
+        for (at, (name, value)) in columns.iter().enumerate() {
+            if columns[..at].iter().any(|(n, _)| n == name) {
+                return Err(self.twice(name, span));
+            }
             let ty = value.ty.clone().unwrap_or(ColumnType::Text);
-            let value = coerce(value, &ty, span, "the field")?;
+            let value = coerce(value.clone(), &ty, span, "the field")?;
             let expr = self.planned(value.expr, span)?;
             expressions.push(match &expr {
-                PlanExpr::Column(c) if c.name == name => expr,
+                PlanExpr::Column(c) if c.name == *name => expr,
                 _ => expr.alias(name),
             });
         }
         let projection = Projection::try_new(expressions, Arc::new(self.plan.clone()))
             .map_err(|e| internal(span, &e))?;
+        self.row.sides.clear();
         self.set_plan(LogicalPlan::Projection(projection));
-        self.rebase_keys();
         self.projected = true;
+        for key in &mut self.keys {
+            let field = key.name.as_ref().and_then(|name| self.row.field(name));
+            key.value =
+                field.map(|f| Value::leaf(PlanExpr::Column(f.column.clone()), f.ty.clone()));
+        }
         Ok(())
     }
 
-    /// After a projection the keys are columns of the new row.
-    fn rebase_keys(&mut self) {
-        for key in &mut self.keys {
-            if let Some(field) = self.row.field(&key.name) {
-                key.value = Value::leaf(PlanExpr::Column(field.column.clone()), field.ty.clone());
+    fn twice(&self, name: &str, span: Span) -> Box<Diagnostic> {
+        let message = format!("there are two fields `{name}`");
+        let problem = error(SqlState::DUPLICATE_COLUMN, codes::DUPLICATE_NAME, span, message);
+        match self.row.owners(name).first() {
+            None => problem,
+            Some(side) => {
+                let hint = format!("say what comes out: `.emit({name}: {side}.{name}, ..)`");
+                super::problem::hint(problem, hint)
             }
         }
     }
@@ -212,17 +264,30 @@ impl<'a> Chain<'a> {
     /// Key columns first, system columns away, and what the stream is.
     fn finish(mut self, decl: &StreamDecl) -> Result<BoundStream> {
         let span = decl.name.span;
+        if let Some((_, at)) = self.lateness {
+            return Err(windows::unused_lateness(at));
+        }
+        if let Some(key) = self.keys.iter().find(|k| k.name.is_none())
+            && !decl.ops.iter().any(|o| matches!(o.name.name.as_str(), "emit" | "select"))
+        {
+            return Err(operations::unnamed_key(key.span));
+        }
         let (mut keys, mut rest) = (Vec::new(), Vec::new());
         for field in self.current() {
-            let is_key = !self.projected && self.keys.iter().any(|k| k.value.expr == field.1.expr);
+            let is_key = !self.projected && self.is_key(&field.1);
             if is_key { keys.push(field) } else { rest.push(field) }
         }
         // In the order in which the keys were named.
-        keys.sort_by_key(|(_, v)| self.keys.iter().position(|k| k.value.expr == v.expr));
+        keys.sort_by_key(|(_, v)| self.keys.iter().position(|k| k.expr() == Some(&v.expr)));
         let moved = keys.first().map(|(n, _)| n) != self.row.fields.first().map(|f| &f.name);
-        let computed =
-            !self.projected && self.keys.iter().any(|k| self.row.field(&k.name).is_none());
-        if !self.row.system.is_empty() || computed || (!keys.is_empty() && moved) {
+        let computed = !self.projected
+            && self
+                .keys
+                .iter()
+                .filter_map(|k| k.name.as_ref())
+                .any(|k| self.row.field(k).is_none());
+        let doubtful = self.row.names().any(|name| !self.row.owners(name).is_empty());
+        if !self.row.system.is_empty() || doubtful || computed || (!keys.is_empty() && moved) {
             keys.extend(rest);
             self.project(keys, span)?;
         }
@@ -242,6 +307,10 @@ impl<'a> Chain<'a> {
             columns,
             bindings: self.bindings,
         })
+    }
+
+    fn is_key(&self, value: &Value) -> bool {
+        self.keys.iter().any(|k| k.expr() == Some(&value.expr))
     }
 
     /// `stream S: T = ..` where T is an event: the columns must be T's.

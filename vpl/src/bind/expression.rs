@@ -1,5 +1,7 @@
 //! Expressions: AST to plan, with types.
 
+use std::collections::BTreeMap;
+
 use auspex_plan::ColumnType;
 use auspex_plan::diagnostic::{Span, SqlState};
 use auspex_plan::relation::SYSTEM_COLUMNS;
@@ -32,6 +34,8 @@ pub(super) struct Binder<'a> {
     pub lambda_parameters: usize,
     /// Inside a function, where the program's variables go before the row's fields.
     pub in_function: bool,
+    /// Calls of aggregates, by their place, as columns of the row.
+    pub results: BTreeMap<(usize, usize), Value>,
     depth: usize,
     empty: DFSchema,
 }
@@ -46,6 +50,7 @@ impl<'a> Binder<'a> {
             open: Vec::new(),
             lambda_parameters: 0,
             in_function: false,
+            results: BTreeMap::new(),
             depth: 0,
             empty: DFSchema::empty(),
         }
@@ -85,6 +90,9 @@ impl<'a> Binder<'a> {
 
     fn bind_kind(&mut self, expr: &'a Expr) -> Result<Value> {
         let span = expr.span;
+        if let Some(result) = self.results.get(&(span.start, span.end)) {
+            return Ok(result.clone());
+        }
         Ok(match &expr.kind {
             ExprKind::Null => Value::null(),
             ExprKind::Bool(b) => Value::leaf(lit(*b), ColumnType::Boolean),
@@ -188,6 +196,7 @@ impl<'a> Binder<'a> {
         if let Some(field) = in_row
             && !(in_program && self.in_function)
         {
+            self.one_owner(name)?;
             return Ok(Value::leaf(PlanExpr::Column(field.column.clone()), field.ty.clone()));
         }
         if in_program {
@@ -195,12 +204,23 @@ impl<'a> Binder<'a> {
         }
         if let Some(row) = self.row {
             if SYSTEM_COLUMNS.contains(&word) {
+                if let Some(side) = row.sides.first() {
+                    return Err(hint(
+                        error(
+                            SqlState::AMBIGUOUS_COLUMN,
+                            codes::AMBIGUOUS_NAME,
+                            name.span,
+                            format!("each side of the join has a `{word}`"),
+                        ),
+                        format!("write `{side}.{word}`"),
+                    ));
+                }
                 row.system_wanted.set(true);
                 let ty =
                     if word == "_offset" { ColumnType::BigInt } else { ColumnType::Timestamptz };
                 return convert_null(&ty);
             }
-            if row.aliases.iter().any(|a| a == word) {
+            if row.aliases.iter().chain(&row.sides).any(|a| a == word) {
                 return Err(hint(
                     mismatch(name.span, format!("`{word}` is a whole row, not a value")),
                     format!("name one of its fields: `{word}.field`"),
@@ -208,6 +228,39 @@ impl<'a> Binder<'a> {
             }
         }
         Err(self.unknown_name(name))
+    }
+
+    /// Several sides of a join may have a field of a name: then it must be said which is meant.
+    fn one_owner(&self, name: &Ident) -> Result<()> {
+        let owners = self.row.map(|r| r.owners(&name.name)).unwrap_or_default();
+        let Some(first) = owners.first() else { return Ok(()) };
+        let all = owners.iter().map(|o| format!("`{o}`")).collect::<Vec<_>>().join(" and ");
+        Err(hint(
+            error(
+                SqlState::AMBIGUOUS_COLUMN,
+                codes::AMBIGUOUS_NAME,
+                name.span,
+                format!("{all} have a field `{}`", name.name),
+            ),
+            format!("write `{first}.{}`", name.name),
+        ))
+    }
+
+    /// `side.name` of a join.
+    fn field_of_side(&mut self, row: &Row, side: &str, name: &Ident) -> Result<Value> {
+        if let Some(field) = row.field_of(side, &name.name) {
+            let column = PlanExpr::Column(field.column.clone());
+            return Ok(Value::leaf(column, field.ty.clone()));
+        }
+        if SYSTEM_COLUMNS.contains(&name.name.as_str()) {
+            row.system_wanted.set(true);
+            let offset = name.name == "_offset";
+            let ty = if offset { ColumnType::BigInt } else { ColumnType::Timestamptz };
+            return convert_null(&ty);
+        }
+        let names = row.fields.iter().filter(|f| f.side() == Some(side)).map(|f| f.name.as_str());
+        let (state, code) = (SqlState::UNDEFINED_COLUMN, codes::UNKNOWN_FIELD);
+        Err(missing(state, code, &format!("`{side}`"), "field", name, names))
     }
 
     fn unknown_name(&self, name: &Ident) -> Box<auspex_plan::Diagnostic> {
@@ -261,6 +314,9 @@ impl<'a> Binder<'a> {
     fn field(&mut self, base: &'a Expr, name: &Ident, span: Span) -> Result<Value> {
         if let (ExprKind::Name(alias), Some(row)) = (&base.kind, self.row) {
             let local = self.locals.iter().any(|(n, _)| n == alias);
+            if !local && row.sides.contains(alias) {
+                return self.field_of_side(row, alias, name);
+            }
             let is_row = !local && row.aliases.iter().any(|a| a == alias);
             // A field of the row that is called like its alias goes first only as a map.
             let is_map = row.field(alias).is_some_and(|f| matches!(f.ty, ColumnType::Map(..)));
@@ -285,7 +341,8 @@ impl<'a> Binder<'a> {
                 || row.field(alias).is_some()
                 || self.program.variables.contains_key(alias.as_str());
             if !known && !SYSTEM_COLUMNS.contains(&alias.as_str()) {
-                let known = row.aliases.iter().map(String::as_str).chain(row.names());
+                let aliases = row.aliases.iter().chain(&row.sides).map(String::as_str);
+                let known = aliases.chain(row.names());
                 let ident = Ident { name: alias.clone(), span: base.span };
                 let (state, code) = (SqlState::UNDEFINED_TABLE, codes::UNKNOWN_FIELD);
                 return Err(unknown(state, code, "alias or field", &ident, known));

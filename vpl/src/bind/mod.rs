@@ -1,13 +1,16 @@
 //! AST to plan.
 //!
 //! [`bind`] takes a program as a whole: [`declarations`] collects its names, [`order`] sorts its
-//! streams, [`chain`] binds each of them, source ([`source`]) and operations ([`operations`]),
+//! streams, [`chain`] binds each of them, source ([`source`], [`joins`]) and operations
+//! ([`operations`], [`windows`], [`aggregates`], [`aggregate_functions`]),
 //! with the expressions in them ([`expression`], [`container`], [`matching`], [`operators`], [`calls`],
 //! [`builtins`], [`lambda`], [`inline`]). [`rebind`] makes one stream's plan again from its stored definition.
 //!
 //! Types are checked here, in the words of VPL; DataFusion is given expressions whose types fit.
 //! What the language has and the engine does not do yet is refused with SQLSTATE 0A000.
 
+mod aggregate_functions;
+mod aggregates;
 mod builtins;
 mod builtins_text;
 mod calls;
@@ -16,6 +19,7 @@ mod container;
 mod declarations;
 mod expression;
 mod inline;
+mod joins;
 mod lambda;
 mod looping;
 mod matching;
@@ -29,6 +33,7 @@ mod row;
 mod source;
 mod value;
 mod walk;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 

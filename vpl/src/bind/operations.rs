@@ -7,16 +7,17 @@ use auspex_plan::query::OnError;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr as PlanExpr;
 
-use super::chain::{Chain, Key, has_op};
+use super::chain::{Chain, Key};
 use super::expression::Binder;
 use super::problem::{Result, arguments, error, hint, missing, unknown, unsupported};
-use super::source::unbounded_join;
+use super::row::Field;
 use super::value::{Value, coerce, is_timestamp};
+use super::{aggregates, windows};
 use crate::ast::{Arg, Expr, ExprKind, Ident, Op, OpArgs, SourceKind, StreamDecl};
 use crate::codes;
 
 /// Operations that work.
-const DONE: [&str; 13] = [
+const DONE: [&str; 20] = [
     "where",
     "filter",
     "select",
@@ -30,18 +31,19 @@ const DONE: [&str; 13] = [
     "partition_by",
     "on_error",
     "having",
+    "window",
+    "allowed_lateness",
+    "aggregate",
+    "collect",
+    "order_by",
+    "on",
+    "within",
 ];
 
 /// Operations of the language that are not built yet.
-const LATER: [&str; 27] = [
-    "window",
-    "aggregate",
-    "order_by",
+const LATER: [&str; 20] = [
     "map",
     "process",
-    "on",
-    "within",
-    "allowed_lateness",
     "tap",
     "concurrent",
     "to",
@@ -50,7 +52,6 @@ const LATER: [&str; 27] = [
     "fork",
     "any",
     "all",
-    "collect",
     "context",
     "trend_aggregate",
     "score",
@@ -70,21 +71,19 @@ const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 /// stream are errors of their own, whether or not the rest is built.
 pub(super) fn refuse_early(decl: &StreamDecl) -> Option<Box<Diagnostic>> {
     let ops = &decl.ops;
-    if let SourceKind::Join(_) = &decl.source.kind {
-        return Some(if has_op(ops, "window") || has_op(ops, "within") {
-            unsupported(decl.source.span, "a join")
-        } else {
-            unbounded_join(&decl.source)
-        });
-    }
     if let SourceKind::Timer(_) = &decl.source.kind {
         return Some(unsupported(decl.source.span, "a timer"));
     }
+    // The first window of a join is its bound.
+    let mut bound = matches!(decl.source.kind, SourceKind::Join { .. });
     let mut windowed = false;
     for op in ops {
         match op.name.name.as_str() {
+            "window" | "within" if bound => bound = false,
             "window" => windowed = true,
-            "aggregate" if !windowed && !emits_changes(op) => return Some(unbounded_aggregate(op)),
+            "aggregate" if !windowed && !emits_changes(op) => {
+                return Some(unbounded_aggregate(op.span));
+            }
             "order_by" if !windowed => return Some(unbounded_order(op)),
             _ => {}
         }
@@ -100,12 +99,12 @@ fn emits_changes(op: &Op) -> bool {
     })
 }
 
-fn unbounded_aggregate(op: &Op) -> Box<Diagnostic> {
+pub(super) fn unbounded_aggregate(span: Span) -> Box<Diagnostic> {
     hint(
         error(
             SqlState::INVALID_OBJECT_DEFINITION,
             codes::UNBOUNDED,
-            op.span,
+            span,
             "`.aggregate` of an endless stream never has a result",
         ),
         "put `.window(1m)` before it, or ask for each change: `.aggregate(.., emit: changes)`",
@@ -127,6 +126,9 @@ fn unbounded_order(op: &Op) -> Box<Diagnostic> {
 /// Applies one operation.
 pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
     let name = op.name.name.as_str();
+    if !windows::passes(chain, op)? {
+        windows::close(chain)?;
+    }
     match name {
         "where" | "filter" => {
             let condition = &one(op, "a condition")?.value;
@@ -137,7 +139,7 @@ pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
         "distinct" => distinct(chain, op),
         "limit" => {
             let count = &one(op, "a number of rows")?.value;
-            limit(chain, count_of(chain, count)?)
+            limit(chain, count_of(chain, count)?, op)
         }
         "first" => {
             if let Some(extra) = positional(op)?.first() {
@@ -146,8 +148,21 @@ pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
                     "`.limit(n)` lets the first n rows through",
                 ));
             }
-            limit(chain, 1)
+            limit(chain, 1, op)
         }
+        "window" => windows::window(chain, op),
+        "allowed_lateness" => windows::allowed_lateness(chain, &one(op, "a duration")?.value, op),
+        "order_by" => match &op.args {
+            OpArgs::OrderBy(keys) => windows::order_by(chain, keys, op),
+            _ => Err(arguments(op.span, "`.order_by` takes values to order by")),
+        },
+        "aggregate" => aggregates::aggregate(chain, op),
+        "collect" => aggregates::collect(chain, op, positional(op)?),
+        "having" if chain.aggregated => {
+            chain.filter(&one(op, "a condition")?.value, "the condition of `.having`")
+        }
+        "on" => Err(misplaced(op, "`.on` says which rows of a `join` belong together")),
+        "within" => Err(misplaced(op, "`.within` bounds a pattern or a `join`")),
         "print" => print(chain, op),
         "log" => log(chain, op),
         "watermark" => watermark(chain, op),
@@ -204,7 +219,7 @@ fn one<'a>(op: &'a Op, what: &str) -> Result<&'a Arg> {
 }
 
 /// The value of an expression without fields.
-fn constant(chain: &Chain<'_>, expr: &Expr) -> Result<ScalarValue> {
+pub(super) fn constant(chain: &Chain<'_>, expr: &Expr) -> Result<ScalarValue> {
     let value = Binder::new(chain.program, None).bind(expr)?;
     match value.expr {
         PlanExpr::Literal(scalar, _) => Ok(scalar),
@@ -225,16 +240,36 @@ fn count_of(chain: &Chain<'_>, expr: &Expr) -> Result<u64> {
     }
 }
 
-fn limit(chain: &mut Chain<'_>, limit: u64) -> Result<()> {
+fn misplaced(op: &Op, message: &str) -> Box<Diagnostic> {
+    let state = SqlState::INVALID_OBJECT_DEFINITION;
+    error(state, codes::MISPLACED_OPERATION, op.span, message)
+}
+
+fn limit<'a>(chain: &mut Chain<'a>, limit: u64, op: &'a Op) -> Result<()> {
+    if chain.window.is_some() || chain.closed.is_some() {
+        return windows::limit(chain, limit, op);
+    }
     let keys = planned_keys(chain)?;
     let input = chain.plan.clone();
     chain.extend(StreamLimit { input, limit, keys });
     Ok(())
 }
 
-fn planned_keys(chain: &Chain<'_>) -> Result<Vec<PlanExpr>> {
-    let start = Span::new(0, 0);
-    chain.keys.iter().map(|k| chain.planned(k.value.expr.clone(), start)).collect()
+/// The partition keys over the current row.
+pub(super) fn planned_keys(chain: &Chain<'_>) -> Result<Vec<PlanExpr>> {
+    let planned = |key: &Key| match &key.value {
+        Some(value) => chain.planned(value.expr.clone(), key.span),
+        None => Err(unnamed_key(key.span)),
+    };
+    chain.keys.iter().map(planned).collect()
+}
+
+/// A key without a name that would have to stay in the row.
+pub(super) fn unnamed_key(span: Span) -> Box<Diagnostic> {
+    hint(
+        arguments(span, "a computed key needs a name, for it stays in the output"),
+        "write `.partition_by(name: expression)`",
+    )
 }
 
 fn distinct<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
@@ -284,21 +319,17 @@ fn partition_by<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
     for arg in args {
         let value = chain.value(&arg.value)?;
         let name = match (&arg.name, &arg.value.kind) {
-            (Some(name), _) => name.name.clone(),
-            (None, ExprKind::Name(name)) => name.clone(),
-            (None, ExprKind::Field { name, .. }) => name.name.clone(),
-            _ => {
-                return Err(hint(
-                    arguments(arg.span, "a computed key needs a name, for it stays in the output"),
-                    "write `.partition_by(name: expression)`",
-                ));
-            }
+            (Some(name), _) => Some(name.name.clone()),
+            (None, ExprKind::Name(name)) => Some(name.clone()),
+            (None, ExprKind::Field { name, .. }) => Some(name.name.clone()),
+            _ => None,
         };
-        let clash = chain
-            .row
-            .field(&name)
-            .is_some_and(|f| !matches!(&value.expr, PlanExpr::Column(c) if *c == f.column));
-        if clash || chain.keys.iter().any(|k| k.name == name) {
+        let clash = |name: &str| {
+            let same = |f: &Field| matches!(&value.expr, PlanExpr::Column(c) if *c == f.column);
+            chain.keys.iter().any(|k| k.is(name))
+                || chain.row.sides.is_empty() && chain.row.field(name).is_some_and(|f| !same(f))
+        };
+        if let Some(name) = name.as_deref().filter(|n| clash(n)) {
             return Err(error(
                 SqlState::DUPLICATE_COLUMN,
                 codes::DUPLICATE_NAME,
@@ -306,7 +337,7 @@ fn partition_by<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
                 format!("there is already a field `{name}`: give the key another name"),
             ));
         }
-        chain.keys.push(Key { name, value });
+        chain.keys.push(Key { name, value: Some(value), span: arg.span });
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::codes;
 pub(super) fn reads(decl: &StreamDecl) -> Vec<&Ident> {
     match &decl.source.kind {
         SourceKind::Relation { name, .. } => vec![name],
-        SourceKind::Merge(inputs) | SourceKind::Join(inputs) => {
+        SourceKind::Merge(inputs) | SourceKind::Join { inputs, .. } => {
             inputs.iter().map(|i| &i.relation).collect()
         }
         SourceKind::Timer(_) => Vec::new(),

@@ -14,21 +14,21 @@ use datafusion::logical_expr::{
 
 use super::chain::Chain;
 use super::declarations::Declarations;
-use super::operations;
-use super::problem::{Result, error, internal, mismatch, unsupported};
+use super::problem::{Result, internal, mismatch, unsupported};
 use super::relations::{Relation, Relations};
 use super::row::Row;
 use super::value::{cast, common, is_number};
-use crate::ast::{Ident, Input, Source, SourceKind};
-use crate::codes;
+use super::{joins, operations};
+use crate::ast::{Ident, Input, Source, SourceKind, StreamDecl};
 
 /// The beginning of a chain.
 pub(super) fn bind<'a>(
     program: &'a Declarations<'a>,
     relations: &'a Relations<'a>,
-    source: &'a Source,
+    decl: &'a StreamDecl,
     system: bool,
 ) -> std::result::Result<Chain<'a>, Vec<Diagnostic>> {
+    let source = &decl.source;
     let bound = match &source.kind {
         SourceKind::Relation { name, alias, condition } => {
             scan(program, relations, name, alias.as_ref(), system).and_then(|mut chain| {
@@ -39,15 +39,21 @@ pub(super) fn bind<'a>(
             })
         }
         SourceKind::Merge(inputs) => return merge(program, relations, source, inputs, system),
+        SourceKind::Join { kind, inputs } => {
+            return joins::bind(program, relations, decl, (*kind, inputs), system);
+        }
         // Refused before, with better words; these are for completeness.
-        SourceKind::Join(_) => Err(unsupported(source.span, "a join")),
         SourceKind::Timer(_) => Err(unsupported(source.span, "a timer")),
         SourceKind::Pattern(_) => Err(unsupported(source.span, "a pattern")),
     };
     bound.map_err(|problem| vec![*problem])
 }
 
-fn chain<'a>(program: &'a Declarations<'a>, plan: LogicalPlan, aliases: Vec<String>) -> Chain<'a> {
+pub(super) fn chain<'a>(
+    program: &'a Declarations<'a>,
+    plan: LogicalPlan,
+    aliases: Vec<String>,
+) -> Chain<'a> {
     Chain {
         program,
         row: Row::of(&plan, aliases),
@@ -56,6 +62,12 @@ fn chain<'a>(program: &'a Declarations<'a>, plan: LogicalPlan, aliases: Vec<Stri
         keys: Vec::new(),
         on_error: OnError::default(),
         watermark: false,
+        window: None,
+        lateness: None,
+        closed: None,
+        aggregated: false,
+        ahead: &[],
+        taken: Vec::new(),
         projected: false,
         problems: Vec::new(),
     }
@@ -77,7 +89,7 @@ fn scan<'a>(
     Ok(chain)
 }
 
-fn leaf(relation: &Relation, system: bool, name: &Ident) -> Result<LogicalPlan> {
+pub(super) fn leaf(relation: &Relation, system: bool, name: &Ident) -> Result<LogicalPlan> {
     let source = Arc::new(relation.source(system));
     let table = TableReference::bare(relation.name.clone());
     let scan = LogicalPlanBuilder::scan(table, source, None).and_then(LogicalPlanBuilder::build);
@@ -199,17 +211,4 @@ fn aligned(
     expressions.extend(system.map(|f| PlanExpr::Column(f.column.clone())));
     let projection = Projection::try_new(expressions, Arc::new(chain.plan));
     projection.map(LogicalPlan::Projection).map_err(|e| internal(input.span, &e))
-}
-
-/// A stream-stream join without a bound.
-pub(super) fn unbounded_join(source: &Source) -> Box<Diagnostic> {
-    super::problem::hint(
-        error(
-            auspex_plan::SqlState::INVALID_OBJECT_DEFINITION,
-            codes::UNBOUNDED,
-            source.span,
-            "a `join` of endless streams needs a bound in time",
-        ),
-        "add `.window(5m)`: rows join when they are at most that far apart",
-    )
 }

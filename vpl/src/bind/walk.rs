@@ -3,7 +3,11 @@
 use crate::ast::{Expr, ExprKind, MatchPattern};
 
 /// Calls `visit` for `e` and everything inside it, with the lambda parameters in sight.
-pub(super) fn walk(e: &Expr, locals: &mut Vec<String>, visit: &mut impl FnMut(&Expr, &[String])) {
+pub(super) fn walk<'a>(
+    e: &'a Expr,
+    locals: &mut Vec<String>,
+    visit: &mut impl FnMut(&'a Expr, &[String]),
+) {
     visit(e, locals);
     match &e.kind {
         ExprKind::Null

@@ -11,6 +11,7 @@ use auspex_plan::diagnostic::{Diagnostic, Span};
 
 use super::source::Derived;
 use super::token::{Token, TokenKind};
+use crate::ast::JoinKind;
 use crate::codes;
 
 /// Between two statements of a block.
@@ -180,8 +181,9 @@ fn begins(
         None => code.declares(i) || (token.column <= base && code.side_by_side(i - 1)),
         // A bracket was forgotten: a declaration at the margin ends the statement all the same.
         Some(&bracket) => {
-            let takes_streams =
-                bracket > start && matches!(code.word(bracket - 1), "join" | "merge");
+            let takes_streams = bracket > start
+                && (code.word(bracket - 1) == "merge"
+                    || JoinKind::of_word(code.word(bracket - 1)).is_some());
             token.column <= base && code.declares(i) && !takes_streams && code.word(i + 1) != ":="
         }
     }

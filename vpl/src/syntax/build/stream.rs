@@ -71,13 +71,16 @@ impl Builder<'_> {
     fn source(&self, pair: Pair<'_, Rule>) -> Result<Source> {
         let span = self.span(&pair);
         let rule = pair.as_rule();
-        let mut inner = parts_of(pair).skip(1);
+        let mut inner = parts_of(pair);
+        let word = next(&mut inner);
         let kind = match rule {
             Rule::merge_source => {
                 SourceKind::Merge(inner.map(|i| self.input(i)).collect::<Result<_>>()?)
             }
             Rule::join_source => {
-                SourceKind::Join(inner.map(|i| self.input(i)).collect::<Result<_>>()?)
+                let kind = JoinKind::of_word(word.as_str()).unwrap_or(JoinKind::Inner);
+                let inputs = inner.map(|i| self.input(i)).collect::<Result<_>>()?;
+                SourceKind::Join { kind, inputs }
             }
             Rule::timer_source => SourceKind::Timer(self.args(next(&mut inner))?),
             _ => {
