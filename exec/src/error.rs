@@ -38,6 +38,17 @@ pub enum ExecError {
     /// The operators' saved state cannot be read.
     #[error("saved state is damaged: {0}")]
     State(String),
+    /// The operators keep more than the query may.
+    #[error(
+        "its operators keep {bytes} bytes of state, more than max_state_bytes = {limit}; \
+         raise it with ALTER .. SET (max_state_bytes = ..) and RESUME"
+    )]
+    StateLimit {
+        /// What they keep.
+        bytes: u64,
+        /// What they may.
+        limit: u64,
+    },
     /// The store refused.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -125,6 +125,7 @@ fn measure_runtime(rows: u64, runs: u64) -> Result<(), Error> {
             start: BTreeMap::new(),
             paused: false,
             table: None,
+            max_state_bytes: None,
         })?;
         runtime.run_until_idle()?;
         seconds.push(began.elapsed().as_secs_f64());

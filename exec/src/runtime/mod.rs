@@ -20,11 +20,12 @@ mod task;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::record_batch::RecordBatch;
 use auspex_plan::ContinuousQuery;
-use auspex_storage::{SharedStore, StreamId, TableChange};
+use auspex_storage::{Append, SharedStore, StreamId, TableChange, TableId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -55,7 +56,8 @@ pub struct RuntimeOptions {
     pub commit_rows: u64,
     /// Dead letters kept per query, the newest.
     pub dead_letters_kept: u64,
-    /// Bytes of operator state at which a query stops with a clear status.
+    /// Bytes of operator state at which a query stops with a clear status, unless it has a limit of
+    /// its own.
     pub max_state_bytes: u64,
     /// Milliseconds between checkpoints of a query that keeps state, at least; after a crash at
     /// most this much is computed again.
@@ -93,16 +95,36 @@ pub struct QuerySpec {
     pub paused: bool,
     /// The table that follows the output.
     pub table: Option<Arc<dyn TableWriter>>,
+    /// Bytes of operator state at which it stops; [`RuntimeOptions::max_state_bytes`] when `None`.
+    pub max_state_bytes: Option<u64>,
 }
 
 /// Turns output rows into changes of a table, which are applied in the transaction that appends the
 /// rows: each row once, also after a crash.
 pub trait TableWriter: std::fmt::Debug + Send + Sync {
-    /// The changes that `rows` (of the output) mean, in order.
+    /// What `rows` (of the output) mean. Those before row number `known` were applied before a
+    /// restart: they only matter for what is refused.
     ///
     /// # Errors
-    /// What stops the query: a row that does not fit the table.
-    fn changes(&self, rows: &RecordBatch) -> Result<Vec<TableChange>>;
+    /// What stops the query, other than a row that does not fit the table.
+    fn write(&self, rows: &RecordBatch, known: usize) -> Result<TableOutput>;
+
+    /// The table to be emptied when the query begins anew: one that has no other rows.
+    fn owned(&self) -> Option<TableId> {
+        None
+    }
+}
+
+/// What the rows of a query do to its table.
+#[derive(Debug, Default)]
+pub struct TableOutput {
+    /// Changes of the table, in order.
+    pub changes: Vec<TableChange>,
+    /// Further rows to be appended in the same transaction.
+    pub appends: Vec<Append>,
+    /// Rows, by their number, that do not fit the table, with the reason in words for the user;
+    /// ascending. The query's policy for failing rows decides what becomes of them.
+    pub refused: Vec<(usize, String)>,
 }
 
 /// How waiting for a stream ended.
@@ -129,6 +151,7 @@ pub struct Runtime {
 
 struct Entry {
     status: SharedStatus,
+    state_limit: Arc<AtomicU64>,
     inputs: Vec<StreamId>,
     drive: Drive,
 }
@@ -193,6 +216,7 @@ impl Runtime {
         let is_derived = |stream: StreamId| self.lock().contains_key(&stream);
         let query = Query::open(spec, store, self.options, tap, end, &is_derived)?;
         let (status, inputs) = (query.status(), query.inputs());
+        let state_limit = query.state_limit();
         let drive = match &self.workers {
             None => Drive::Caller(Arc::new(Mutex::new(query))),
             Some(workers) => {
@@ -202,7 +226,7 @@ impl Runtime {
                 Drive::Worker { commands, task }
             }
         };
-        self.lock().insert(id, Entry { status, inputs, drive });
+        self.lock().insert(id, Entry { status, state_limit, inputs, drive });
         self.changes.send_modify(|n| *n += 1);
         Ok(())
     }
@@ -264,6 +288,19 @@ impl Runtime {
                 other => other?,
             }
         }
+        Ok(())
+    }
+
+    /// Changes how many bytes of state a query may keep; `None` for the runtime's limit. One that
+    /// has stopped at its limit goes on when it is resumed.
+    ///
+    /// # Errors
+    /// [`ExecError::UnknownQuery`].
+    pub fn limit_state(&self, id: StreamId, bytes: Option<u64>) -> Result<()> {
+        let queries = self.lock();
+        let entry = queries.get(&id).ok_or(ExecError::UnknownQuery(id))?;
+        let bytes = bytes.unwrap_or(self.options.max_state_bytes);
+        entry.state_limit.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -451,6 +488,7 @@ fn lock_query(query: &Mutex<Query>) -> MutexGuard<'_, Query> {
 
 fn flush_now(query: &Arc<Mutex<Query>>) -> Result<()> {
     let mut query = lock_query(query);
+    query.settle()?;
     query.flush()?;
     query.settle()
 }

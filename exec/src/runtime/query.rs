@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use std::time::{Duration, Instant};
 
+use auspex_plan::OnError;
 use auspex_storage::{
-    Append, Durability, Head, Pending, SharedStore, StorageError, StreamId, Transaction,
+    Append, Durability, Head, Pending, SharedStore, StorageError, StreamId, TableId, Transaction,
 };
 
 use tokio::sync::watch;
@@ -61,6 +63,11 @@ pub(super) struct Query {
     taps: Vec<Tap>,
     /// When the state was last written: what comes out in between can be computed again.
     checkpointed: Instant,
+    /// The last transaction submitted takes its turn with those of others, so one submitted behind
+    /// it, which need not, might overtake it.
+    ordered: bool,
+    /// The table to be emptied by the first transaction.
+    emptied: Option<TableId>,
     /// Output rows below this offset were applied to the query's table before it was loaded.
     applied: u64,
     /// Transactions on their way, each with the place up to which the output is complete when it
@@ -74,6 +81,8 @@ pub(super) struct Query {
     /// Inputs that queries fill.
     derived: BTreeSet<StreamId>,
     status: Arc<Mutex<QueryStatus>>,
+    /// Bytes of state at which it stops.
+    state_limit: Arc<AtomicU64>,
 }
 
 impl Query {
@@ -133,6 +142,11 @@ impl Query {
             end,
             derived,
             status: Arc::new(Mutex::new(status)),
+            state_limit: Arc::new(AtomicU64::new(
+                spec.max_state_bytes.unwrap_or(options.max_state_bytes),
+            )),
+            ordered: false,
+            emptied: spec.table.as_ref().and_then(|t| t.owned()).filter(|_| !stored),
             spec,
             store,
             options,
@@ -152,6 +166,11 @@ impl Query {
     /// Changes when the end of all inputs is declared.
     pub(super) fn watch_end(&self) -> watch::Receiver<u64> {
         self.end.clone()
+    }
+
+    /// See [`super::Runtime::limit_state`].
+    pub(super) fn state_limit(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.state_limit)
     }
 
     pub(super) fn status(&self) -> Arc<Mutex<QueryStatus>> {
@@ -226,9 +245,11 @@ impl Query {
             }
             self.load()?;
         }
-        if self.in_flight.len() >= IN_FLIGHT {
+        let most = if self.ordered { 1 } else { IN_FLIGHT };
+        if self.in_flight.len() >= most {
             return Ok(Turn::Full);
         }
+        self.check_state()?;
         let mut progress = false;
         for _ in 0..self.options.batches_per_turn.max(1) {
             match self.advance() {
@@ -269,14 +290,16 @@ impl Query {
             let row = self.halt.take().expect("halted at a row");
             return Err(ExecError::Row(row));
         }
-        let bytes = self.graph.state_bytes();
-        if bytes > self.options.max_state_bytes {
-            return Err(ExecError::State(format!(
-                "operators keep {bytes} bytes, more than max_state_bytes = {}",
-                self.options.max_state_bytes
-            )));
-        }
         Ok(if progress { Turn::Progress } else { Turn::Idle })
+    }
+
+    /// Stops a query that keeps too much.
+    fn check_state(&self) -> Result<()> {
+        let (bytes, limit) = (self.graph.state_bytes(), self.state_limit.load(Ordering::Relaxed));
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(ExecError::StateLimit { bytes, limit })
     }
 
     /// One step of the graph. False when there is nothing to process.
@@ -401,10 +424,11 @@ impl Query {
         let rows: usize = self.output.iter().map(Batch::len).sum();
         if let Some(batch) = Batch::concat(std::mem::take(&mut self.output))? {
             let first = self.position.next - rows as u64;
-            if let Some(table) = &self.spec.table {
-                let known = self.applied.saturating_sub(first).min(rows as u64) as usize;
-                transaction.tables = table.changes(&batch.rows.slice(known, rows - known))?;
-            }
+            let known = self.applied.saturating_sub(first).min(rows as u64) as usize;
+            let table = self.spec.table.as_ref().map(|table| table.write(&batch.rows, known));
+            let written = table.transpose()?.unwrap_or_default();
+            self.refuse(&batch, written.refused)?;
+            transaction.tables = written.changes;
             transaction.appends.push(Append {
                 stream: self.spec.id,
                 rows: batch.rows,
@@ -412,7 +436,9 @@ impl Query {
                 derived: Some((batch.sequence, batch.ingested)),
                 at_offset: Some(first),
             });
+            transaction.appends.extend(written.appends);
         }
+        transaction.drop_tables.extend(self.emptied.take());
         let counters = self.position.counters;
         let failures = std::mem::take(&mut self.failures);
         let letter = |n| self.keys.dead_letter(n);
@@ -428,10 +454,33 @@ impl Query {
             self.committed = self.position.clone();
             self.checkpointed = Instant::now();
         }
+        let new = transaction.appends.iter().any(|append| append.derived.is_none());
+        self.ordered = new || !transaction.drop_tables.is_empty();
         let pending = self.store.submit(transaction, Durability::Buffered);
         self.in_flight.push_back((pending, self.complete_below()));
         self.write_taps();
         self.reap()
+    }
+
+    /// Deals with output rows that do not fit the table by the query's policy.
+    fn refuse(&mut self, batch: &Batch, refused: Vec<(usize, String)>) -> Result<()> {
+        for (row, reason) in refused {
+            let failure = RowFailure {
+                stream: batch.stream.get(row) as StreamId,
+                offset: batch.offset.get(row) as u64,
+                sequence: batch.sequence.get(row),
+                reason,
+            };
+            match self.spec.plan.on_error {
+                OnError::Stop => return Err(ExecError::Row(failure)),
+                OnError::DeadLetter => {
+                    self.position.counters.dead_letters += 1;
+                    self.failures.push(failure);
+                }
+                OnError::Skip | OnError::Null => self.position.counters.skipped += 1,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the newest of the rows that were left out; `end` is their number so far, these included.
@@ -549,7 +598,7 @@ impl Query {
         !self.in_flight.is_empty()
     }
 
-    /// Commits the position even though there was no output.
+    /// Commits the position even though there was no output. Nothing may be on its way.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.reload || self.position == self.committed {
             return Ok(());

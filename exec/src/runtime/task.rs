@@ -122,6 +122,7 @@ fn outcome(result: Result<()>, state: Option<QueryState>) -> Option<QueryState> 
 }
 
 async fn save(query: &mut Query) -> Result<()> {
+    query.settled().await?;
     query.flush()?;
     query.settled().await
 }

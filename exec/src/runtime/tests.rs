@@ -81,7 +81,15 @@ fn config(id: u32, retention_bytes: Option<u64>) -> StreamConfig {
 }
 
 fn spec(id: u32, plan: ContinuousQuery) -> QuerySpec {
-    QuerySpec { id, generation: 0, plan, start: BTreeMap::new(), paused: false, table: None }
+    QuerySpec {
+        id,
+        generation: 0,
+        plan,
+        start: BTreeMap::new(),
+        paused: false,
+        table: None,
+        max_state_bytes: None,
+    }
 }
 
 /// `select k, a, a / b, v from s1 where v > 0`
@@ -412,12 +420,86 @@ fn too_much_state_stops_the_query_with_a_clear_reason() {
     let runtime = Runtime::new(Arc::clone(&world.store), options).expect("a runtime");
     let plan = stream(1).distinct().expect("distinct");
     runtime.start(spec(10, query(plan, OnError::Skip))).expect("started");
+    runtime.start(spec(11, query(stream(1), OnError::Skip))).expect("started");
     world.insert(1, "x 1 1 1\nx 2 1 1\nx 3 1 1\nx 4 1 1\nx 5 1 1");
     runtime.run_until_idle().expect("ran");
-    match runtime.status(10).expect("a status").state {
-        QueryState::Failed(reason) => assert!(reason.contains("max_state_bytes"), "{reason}"),
-        other => panic!("{other:?}"),
+    let state = |id| runtime.status(id).expect("a status").state;
+    let QueryState::Failed(reason) = state(10) else { panic!("it runs") };
+    assert!(reason.contains("more than max_state_bytes = 200;"), "{reason}");
+    world.insert(1, "x 1 1 1\nx 6 1 1");
+    runtime.run_until_idle().expect("ran");
+    assert_eq!((state(11), world.rows(11).len()), (QueryState::Running, 7));
+    assert_eq!(world.rows(10).len(), 5);
+    block_on(runtime.resume(10)).expect("resumed");
+    runtime.run_until_idle().expect("ran");
+    assert!(matches!(state(10), QueryState::Failed(_)));
+    runtime.limit_state(10, Some(10_000)).expect("changed");
+    block_on(runtime.resume(10)).expect("resumed");
+    runtime.run_until_idle().expect("ran");
+    assert_eq!((state(10), world.rows(10).len()), (QueryState::Running, 6));
+}
+
+/// Keeps the rows of even `a` by `k`; other rows do not fit.
+#[derive(Debug)]
+struct EvenByKey;
+
+impl TableWriter for EvenByKey {
+    fn write(&self, rows: &RecordBatch, known: usize) -> Result<TableOutput> {
+        let mut output = TableOutput::default();
+        let (keys, numbers) = (rows.column(0), rows.column(1).as_primitive::<Int64Type>());
+        for row in 0..rows.num_rows() {
+            let key = keys.as_string_view().value(row).as_bytes().to_vec();
+            let number = numbers.value(row);
+            if number % 2 == 1 {
+                output.refused.push((row, format!("{number} is odd")));
+            } else if row >= known {
+                let value = Some(vec![number as u8]);
+                output.changes.push(TableChange { table: 10, key, value });
+            }
+        }
+        Ok(output)
     }
+
+    fn owned(&self) -> Option<TableId> {
+        Some(10)
+    }
+}
+
+#[test]
+fn a_table_follows_the_output_and_rows_that_do_not_fit_are_dead_letters() {
+    let world = World::new();
+    let stale = TableChange { table: 10, key: b"old".to_vec(), value: Some(vec![1]) };
+    let stale = Transaction { tables: vec![stale], ..Transaction::default() };
+    world.store.submit(stale, Durability::Synced).wait().expect("written");
+    let table = || -> Vec<(String, u8)> {
+        let rows = world.store.table_scan(10).expect("a table");
+        let text = |key| String::from_utf8(key).expect("text");
+        rows.map(|row| row.map(|(key, value)| (text(key), value[0])).expect("a row")).collect()
+    };
+    let start = |runtime: &Runtime, on_error| {
+        let plan = query(stream(1), on_error);
+        let with_table = QuerySpec { table: Some(Arc::new(EvenByKey)), ..spec(10, plan) };
+        runtime.start(with_table).expect("started");
+        runtime.run_until_idle().expect("ran");
+    };
+    world.insert(1, "x 2 1 1\ny 3 1 1\ny 4 1 1");
+    let runtime = world.runtime(1, 1);
+    start(&runtime, OnError::DeadLetter);
+    world.insert(1, "x 6 1 1\ny 5 1 1");
+    runtime.run_until_idle().expect("ran");
+    assert_eq!(table(), [("x".to_string(), 6), ("y".to_string(), 4)]);
+    assert_eq!(world.rows(10).len(), 5);
+    let letters = dead_letters(world.store.as_ref(), 10, 0).expect("letters");
+    let reasons: Vec<_> = letters.iter().map(|l| (l.offset, l.reason.as_str())).collect();
+    assert_eq!(reasons, [(1, "3 is odd"), (4, "5 is odd")]);
+    block_on(runtime.stop(10)).expect("stopped");
+    start(&runtime, OnError::Stop);
+    world.insert(1, "x 8 1 1\ny 7 1 1");
+    runtime.run_until_idle().expect("ran");
+    let QueryState::Failed(reason) = runtime.status(10).expect("a status").state else {
+        panic!("it runs")
+    };
+    assert!(reason.contains("7 is odd"), "{reason}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ struct SessionSources {
 impl Sources for SessionSources {
     fn relation(&self, object: &Object, system_columns: bool) -> Arc<dyn TableSource> {
         let store = self.engine.store.clone();
-        if object.table().is_some() {
+        if object.key().is_some() {
             return provider_as_source(Arc::new(KeyedTable::new(
                 store,
                 object,

@@ -77,7 +77,7 @@ impl Ddl {
 
 impl Engine {
     /// Brings the running system in line with a catalog that has just been committed.
-    pub(super) async fn publish_ddl(&self, ddl: Ddl) -> Result<(), Diagnostic> {
+    pub(super) async fn publish_ddl(self: &Arc<Self>, ddl: Ddl) -> Result<(), Diagnostic> {
         for id in &ddl.dropped_streams {
             self.stop_query(*id).await?;
         }
@@ -89,12 +89,12 @@ impl Engine {
         for (id, query) in ddl.replace {
             self.stop_query(id).await?;
             if let Some(object) = ddl.catalog.get(id) {
-                self.start_query(object, query)?;
+                self.start_query(&ddl.catalog, object, query)?;
             }
         }
         for (id, query) in ddl.start {
             if let Some(object) = ddl.catalog.get(id) {
-                self.start_query(object, query)?;
+                self.start_query(&ddl.catalog, object, query)?;
             }
         }
         for (id, paused) in ddl.paused {

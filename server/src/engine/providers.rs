@@ -252,7 +252,7 @@ pub(crate) fn system_column(batch: &EventBatch, name: &str) -> ArrayRef {
     }
 }
 
-/// The current rows of a table, with the changes of the running transaction.
+/// The current rows of a table or materialized view, with the changes of the running transaction.
 pub(crate) struct KeyedTable {
     store: SharedStore,
     table: ObjectId,

@@ -18,6 +18,7 @@ use super::ingest::CopyIn;
 use super::notify::{Overflow, Queue};
 use super::settings::Settings;
 use super::statement::Statement;
+use super::table::changes as table_changes;
 use super::transaction::{Ddl, ListenChange, Work};
 use super::{Engine, errors};
 
@@ -417,9 +418,13 @@ impl Session {
             return Ok(());
         }
         let work = std::mem::take(&mut self.work);
-        let Work { appends, staged, overlay, locks, ddl, notifies, listens, .. } = work;
+        let Work { mut appends, staged, overlay, locks, ddl, notifies, listens, .. } = work;
         let overlay = Arc::try_unwrap(overlay).unwrap_or_else(|shared| (*shared).clone());
-        let tables = overlay.into_changes();
+        let catalog = ddl.as_ref().map_or_else(|| self.engine.catalog(), |d| d.catalog.clone());
+        let mut tables = overlay.into_changes();
+        // A table may have been made, filled and dropped again.
+        tables.retain(|change| catalog.get(change.table).is_some());
+        appends.extend(table_changes::appends(&self.engine.store, &catalog, &tables)?);
         let wrote = !appends.is_empty() || !staged.is_empty() || !tables.is_empty();
         if wrote || ddl.is_some() {
             let mut transaction = StoreTransaction { appends, tables, ..Default::default() };

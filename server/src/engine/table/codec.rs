@@ -12,6 +12,9 @@
 //! | text, varchar, bytea, jsonb | bytes with 00 written as 00 FF, then 00 00 |
 //! | uuid | 16 bytes |
 //!
+//! In the key of a materialized view each column is preceded by 01, or is 02 alone for null; a value
+//! of a type that is not in the table is written as in a row.
+//!
 //! **Value**: version byte 1, then for each column: tag 0 for null, 1 for a value, followed by
 //! fixed-width little-endian bytes, or a `u32` length and bytes for text, bytea and jsonb, or a
 //! `u32` count and the items (each with its tag) for arrays; a map is two arrays.
@@ -38,6 +41,25 @@ pub(crate) fn key(columns: &[ArrayRef], row: usize) -> Result<Vec<u8>, Diagnosti
     let mut out = Vec::with_capacity(columns.len() * 9);
     for column in columns {
         key_column(column, row, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// Encoded key of a materialized view's row, whose columns may be null and of any type.
+pub(crate) fn nullable_key(columns: &[ArrayRef], row: usize) -> Result<Vec<u8>, Diagnostic> {
+    let mut out = Vec::with_capacity(columns.len() * 10);
+    for column in columns {
+        if column.is_null(row) {
+            out.push(2);
+            continue;
+        }
+        out.push(1);
+        match column.data_type() {
+            DataType::Interval(_) | DataType::List(_) | DataType::Map(..) => {
+                write(column, row, &mut out)?;
+            }
+            _ => key_column(column, row, &mut out)?,
+        }
     }
     Ok(out)
 }
