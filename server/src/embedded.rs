@@ -58,7 +58,8 @@ impl Embedded {
             .map_err(|e| {
                 Diagnostic::error(SqlState::INTERNAL_ERROR, format!("cannot start threads: {e}"))
             })?;
-        let options = EngineOptions { data_dir: None, workers, batch_rows, sweep_seconds: 0 };
+        let options =
+            EngineOptions { workers, batch_rows, sweep_seconds: 0, ..EngineOptions::default() };
         let engine = {
             let _inside = runtime.enter();
             Engine::with_store(store, options)?

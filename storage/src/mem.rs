@@ -3,6 +3,7 @@
 //! mean the same.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -444,6 +445,10 @@ impl Store for MemStore {
             }
         }
         Ok(removed)
+    }
+
+    fn backup(&self, _directory: &Path) -> Result<()> {
+        Err(StorageError::Misuse("a store in memory has no files to be copied".into()))
     }
 
     fn failure(&self) -> Option<StorageError> {

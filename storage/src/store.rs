@@ -1,5 +1,6 @@
 //! The interface of a store.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -243,6 +244,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes rows beyond their streams' retention; `now_us` is the present moment. Returns the
     /// number of rows removed.
     fn sweep(&self, now_us: i64) -> Result<u64>;
+
+    /// Makes a copy of everything that is visible now in a new directory, which can be opened as a
+    /// store of its own. What is committed meanwhile goes on and may or may not be part of it, in
+    /// the order of its commit. [`StorageError::Misuse`] when the store has no files.
+    fn backup(&self, directory: &Path) -> Result<()>;
 
     /// Why the store accepts nothing more, when it does not.
     fn failure(&self) -> Option<StorageError>;

@@ -1,4 +1,4 @@
-//! The command line: `auspex server`, `run`, `check`, `fmt`.
+//! The command line: `auspex server`, `restore`, `run`, `check`, `fmt`.
 //!
 //! Standard output holds results only; everything said to a person goes to standard error. Exit
 //! codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 70 the disk failed while
@@ -7,6 +7,7 @@
 mod check;
 mod fmt;
 mod report;
+mod restore;
 mod run;
 mod server;
 pub mod settings;
@@ -36,6 +37,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Server(server::ServerArguments),
+    Restore(restore::RestoreArguments),
     Run(run::RunArguments),
     Check(check::CheckArguments),
     Fmt(fmt::FmtArguments),
@@ -45,6 +47,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Server(arguments) => server::run(arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),

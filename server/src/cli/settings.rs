@@ -86,6 +86,12 @@ pub struct Given {
     /// Seconds between removals of rows beyond their retention; 0 for never [default: 10]
     #[arg(long, env = "AUSPEX_SWEEP_INTERVAL", value_name = "SECONDS")]
     pub sweep_interval: Option<u64>,
+    /// Bytes of state at which a continuous query stops, unless it says otherwise [default: 1073741824]
+    #[arg(long, env = "AUSPEX_MAX_STATE_BYTES", value_name = "BYTES")]
+    pub max_state_bytes: Option<u64>,
+    /// Milliseconds between checkpoints of windows, joins and patterns [default: 1000]
+    #[arg(long, env = "AUSPEX_CHECKPOINT_INTERVAL", value_name = "MS")]
+    pub checkpoint_interval: Option<u64>,
     /// Sessions at the same time [default: 100]
     #[arg(long, env = "AUSPEX_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
@@ -119,6 +125,10 @@ pub struct Settings {
     pub batch_rows: usize,
     /// Seconds between sweeps; 0 for none.
     pub sweep_interval: u64,
+    /// Bytes of state at which a query stops.
+    pub max_state_bytes: u64,
+    /// Milliseconds between checkpoints.
+    pub checkpoint_interval: u64,
     /// Sessions at the same time.
     pub max_connections: usize,
     /// Largest message in bytes.
@@ -142,6 +152,8 @@ impl Default for Settings {
             workers: 0,
             batch_rows: engine.batch_rows,
             sweep_interval: engine.sweep_seconds,
+            max_state_bytes: engine.max_state_bytes,
+            checkpoint_interval: engine.checkpoint_ms,
             max_connections: limits.max_connections,
             max_message_bytes: limits.max_message,
             startup_timeout: limits.startup_timeout.as_secs(),
@@ -197,6 +209,14 @@ impl Given {
                 .sweep_interval
                 .or(file.sweep_interval)
                 .unwrap_or(default.sweep_interval),
+            max_state_bytes: self
+                .max_state_bytes
+                .or(file.max_state_bytes)
+                .unwrap_or(default.max_state_bytes),
+            checkpoint_interval: self
+                .checkpoint_interval
+                .or(file.checkpoint_interval)
+                .unwrap_or(default.checkpoint_interval),
             max_connections: self
                 .max_connections
                 .or(file.max_connections)
@@ -233,6 +253,18 @@ impl Settings {
             ("workers", self.workers as u64, 0..=1024, "it must be between 0 and 1024"),
             ("batch_rows", self.batch_rows as u64, 1..=1 << 20, "it must be between 1 and 1048576"),
             (
+                "max_state_bytes",
+                self.max_state_bytes,
+                1 << 10..=1 << 50,
+                "it must be between 1024 and 1125899906842624",
+            ),
+            (
+                "checkpoint_interval",
+                self.checkpoint_interval,
+                1..=3_600_000,
+                "it must be between 1 and 3600000",
+            ),
+            (
                 "max_connections",
                 self.max_connections as u64,
                 1..=100_000,
@@ -263,6 +295,8 @@ impl Settings {
             workers: if self.workers == 0 { default.workers } else { self.workers },
             batch_rows: self.batch_rows,
             sweep_seconds: self.sweep_interval,
+            max_state_bytes: self.max_state_bytes,
+            checkpoint_ms: self.checkpoint_interval,
         }
     }
 

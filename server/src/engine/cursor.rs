@@ -154,14 +154,14 @@ fn target(
     match &subscribe.target {
         SubscribeTarget::Name(name) => {
             let object = require(&catalog, &session.settings.search_path(), name)?;
-            if object.stream().is_none() {
+            if object.log().is_none() {
                 return Err(Diagnostic::unsupported(format!(
                     "cannot subscribe to {} \"{}\"",
                     object.kind_name(),
                     object.name
                 ))
                 .at(name.span())
-                .hint("Streams can be subscribed to."));
+                .hint("Streams and materialized views can be subscribed to."));
             }
             Ok((object.clone(), None))
         }

@@ -1,27 +1,32 @@
 //! Statements that change the catalog. They are part of the transaction they stand in: validated
 //! at once against the transaction's own view of the catalog, and done at its commit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use auspex_plan::catalog::{
-    Catalog, CatalogCommand, Column, Definition, Language, Object, ObjectId, ObjectKind,
-    ObjectName, Retention, Stream, Table, arrow_schema,
+    Catalog, CatalogCommand, Column, Object, ObjectId, ObjectKind, ObjectName, Retention, Stream,
+    Table,
 };
 use auspex_plan::{Clock, ColumnType, ContinuousQuery, Diagnostic, EventTime, Span, SqlState};
-use auspex_sql::statement::{
-    Alter, AlterAction, Check, ColumnDef, CreateStream, CreateStreamAs, CreateTable, DropStatement,
-    Name, RelationKind,
-};
+use auspex_sql::statement::{Check, ColumnDef, CreateStream, CreateTable, Name};
 
 use super::catalog::find;
 use super::session::Session;
 use super::transaction::Ddl;
 use super::{Engine, errors, now_us, stream_config};
 
+mod alter;
+mod drop;
 mod options;
+mod queries;
 
-pub(super) use options::StreamOptions;
+pub(super) use alter::alter;
+pub(super) use drop::drop;
+pub(super) use queries::{create_sink, create_stream_as, create_view};
+
+use alter::set_retention;
+use options::{OptionsOf, StreamOptions};
 
 impl Ddl {
     /// Checks a command against the transaction's catalog and keeps it for the commit.
@@ -95,6 +100,13 @@ impl Engine {
         for (id, query) in ddl.start {
             if let Some(object) = ddl.catalog.get(id) {
                 self.start_query(&ddl.catalog, object, query)?;
+            }
+        }
+        for (id, bytes) in ddl.state_limits {
+            match self.runtime.limit_state(id, bytes) {
+                // Created in the same transaction, or bound no more after a restart.
+                Ok(()) | Err(auspex_exec::ExecError::UnknownQuery(_)) => {}
+                Err(e) => return Err(errors::exec(&e)),
             }
         }
         for (id, paused) in ddl.paused {
@@ -173,7 +185,7 @@ pub(super) async fn create_stream(
 ) -> Result<String, Diagnostic> {
     session.require_writable("CREATE STREAM")?;
     let catalog = session.ddl().await?.catalog.clone();
-    let options = StreamOptions::read(&create.options, false)?;
+    let options = StreamOptions::read(&create.options, OptionsOf::Source)?;
     let columns = columns(session, &create.columns)?;
     let checks = checks(session, &columns, &create.checks, &create.name.name.value)?;
     let event_time = match &create.watermark {
@@ -246,185 +258,6 @@ async fn replace_source(
     }
     set_retention(session, existing.id, new.retention).await?;
     Ok("CREATE STREAM".into())
-}
-
-/// `CREATE STREAM name AS SELECT ..`.
-pub(super) async fn create_stream_as(
-    session: &mut Session,
-    create: &CreateStreamAs,
-    schema: Option<&str>,
-) -> Result<String, Diagnostic> {
-    session.require_writable("CREATE STREAM")?;
-    let catalog = session.ddl().await?.catalog.clone();
-    let options = StreamOptions::read(&create.options, true)?;
-    let bound = session.bind_continuous(&create.query, schema)?;
-    let mut columns = rename(bound.columns, &create.columns, &create.name)?;
-    for column in &mut columns {
-        // Under on_error = null any value may turn out null.
-        column.not_null = false;
-    }
-    let mut query = bound.query;
-    query.on_error = options.on_error.unwrap_or_default();
-    let query = session.engine.optimize(query)?;
-    for warning in &query.warnings {
-        session.notice(warning.clone());
-    }
-    let mut definition = Definition {
-        language: Language::Sql,
-        text: create.query.stored_text(),
-        item: None,
-        bindings: bound.bindings,
-        start: BTreeMap::new(),
-        on_error: query.on_error,
-        paused: false,
-        generation: 0,
-        sink: None,
-        max_state_bytes: None,
-    };
-    if create.or_replace
-        && let Some(existing) = find(&catalog, &session.settings.search_path(), &create.name)
-    {
-        let existing = existing.clone();
-        let replacement = Replacement { columns, definition, query, start: options.start_earliest };
-        return replace_query(session, existing, replacement, &create.name).await;
-    }
-    let Some(name) = new_name(session, &catalog, &create.name, create.if_not_exists, schema)?
-    else {
-        return Ok("CREATE STREAM".into());
-    };
-    let (event_time, clocks) = query.event_time();
-    let reads = with_roots(&query.inputs, &clocks);
-    definition.start = session.starts(&reads, options.start_earliest.unwrap_or(false)).await?;
-    let stream = Stream {
-        columns,
-        event_time,
-        clocks,
-        idle_timeout_us: options.idle_timeout_us.unwrap_or(Clock::IDLE_TIMEOUT_US),
-        checks: Vec::new(),
-        retention: options.retention(Retention::default()),
-        definition: Some(definition),
-    };
-    add(session, name, ObjectKind::Stream(stream), Some(query)).await?;
-    Ok("CREATE STREAM".into())
-}
-
-/// What a query reads: its inputs, and the roots whose rows move its watermark.
-fn with_roots(inputs: &[ObjectId], clocks: &[Clock]) -> Vec<ObjectId> {
-    let all: BTreeSet<ObjectId> =
-        inputs.iter().copied().chain(clocks.iter().map(|c| c.stream)).collect();
-    all.into_iter().collect()
-}
-
-struct Replacement {
-    columns: Vec<Column>,
-    definition: Definition,
-    query: ContinuousQuery,
-    start: Option<bool>,
-}
-
-/// `CREATE OR REPLACE STREAM .. AS` over an existing derived stream: another query over the same
-/// output columns goes on behind the last offset, with fresh operator state.
-async fn replace_query(
-    session: &mut Session,
-    existing: Object,
-    mut new: Replacement,
-    name: &Name,
-) -> Result<String, Diagnostic> {
-    let refuse = |message: String| {
-        Err(Diagnostic::error(SqlState::INVALID_TABLE_DEFINITION, message)
-            .at(name.span())
-            .hint("DROP the stream first, or use another name."))
-    };
-    let Some(old) = existing.definition() else {
-        return refuse(format!(
-            "\"{}\" is not filled by a query and cannot be replaced by one",
-            existing.name
-        ));
-    };
-    if arrow_schema(existing.columns()).fields() != arrow_schema(&new.columns).fields() {
-        return refuse(format!("cannot change the columns of stream \"{}\"", existing.name));
-    }
-    let catalog = session.catalog();
-    if catalog.with_dependents([existing.id]).iter().any(|d| new.query.inputs.contains(d)) {
-        return refuse(format!("stream \"{}\" cannot read itself", existing.name));
-    }
-    let old_generation = old.generation;
-    new.definition.generation = old_generation + 1;
-    let reads = with_roots(&new.query.inputs, &new.query.event_time().1);
-    new.definition.start = session.starts(&reads, new.start.unwrap_or(false)).await?;
-    let ddl = session.ddl().await?;
-    ddl.apply(CatalogCommand::ReplaceQuery { id: existing.id, definition: new.definition })?;
-    ddl.replace.retain(|(id, _)| *id != existing.id);
-    ddl.replace.push((existing.id, new.query));
-    ddl.stale.push(auspex_exec::runtime::generation_prefix(existing.id, old_generation));
-    session.notice(Diagnostic {
-        state: SqlState("00000"),
-        ..Diagnostic::warning(format!(
-            "stream \"{}\" goes on with the new query behind its last row; counters and seen values of the old query are gone",
-            existing.name
-        ))
-    });
-    Ok("CREATE STREAM".into())
-}
-
-impl Session {
-    /// First offsets a new query reads of its inputs: the oldest rows kept, or the present ends.
-    /// Derived inputs are waited for, so that the present end of one does not depend on how far its
-    /// query has come.
-    pub(super) async fn starts(
-        &mut self,
-        inputs: &[ObjectId],
-        earliest: bool,
-    ) -> Result<BTreeMap<ObjectId, u64>, Diagnostic> {
-        if !earliest {
-            let sequence = self.engine.store.sequence();
-            self.engine.wait_for(&self.engine.catalog(), inputs, sequence).await;
-        }
-        let created = |id: &ObjectId| {
-            self.work.ddl.as_ref().is_some_and(|d| d.created.iter().any(|c| c.id == *id))
-        };
-        inputs
-            .iter()
-            .map(|id| {
-                if created(id) {
-                    return Ok((*id, 0));
-                }
-                let head = self.engine.store.head(*id).map_err(errors::storage)?;
-                Ok((*id, if earliest { head.oldest } else { head.next }))
-            })
-            .collect()
-    }
-}
-
-/// The output columns under the names listed behind the stream's name.
-fn rename(
-    mut columns: Vec<Column>,
-    names: &[auspex_sql::statement::Ident],
-    stream: &Name,
-) -> Result<Vec<Column>, Diagnostic> {
-    if names.len() > columns.len() {
-        return Err(Diagnostic::error(
-            SqlState::SYNTAX_ERROR,
-            "CREATE STREAM AS specifies too many column names",
-        )
-        .at(names[columns.len()].span));
-    }
-    for (column, name) in columns.iter_mut().zip(names) {
-        column.name.clone_from(&name.value);
-    }
-    let mut seen = BTreeSet::new();
-    for column in &columns {
-        reserved(&column.name, stream.span())?;
-        if !seen.insert(column.name.clone()) {
-            return Err(Diagnostic::error(
-                SqlState::DUPLICATE_COLUMN,
-                format!("column \"{}\" specified more than once", column.name),
-            )
-            .at(stream.span())
-            .hint("Name the column with AS."));
-        }
-    }
-    Ok(columns)
 }
 
 fn reserved(name: &str, span: Span) -> Result<(), Diagnostic> {
@@ -585,200 +418,4 @@ pub(super) async fn create_table(
     };
     add(session, name, ObjectKind::Table(Table { columns, primary_key, checks }), None).await?;
     Ok("CREATE TABLE".into())
-}
-
-/// `DROP STREAM | TABLE | PIPELINE`.
-pub(super) async fn drop(
-    session: &mut Session,
-    statement: &DropStatement,
-) -> Result<String, Diagnostic> {
-    let tag = format!("DROP {}", statement.kind.name().to_uppercase());
-    session.require_writable(&tag)?;
-    let path = session.settings.search_path();
-    let catalog = session.ddl().await?.catalog.clone();
-    let mut ids = BTreeSet::new();
-    for name in &statement.names {
-        match find_kind(&catalog, &path, name, statement.kind)? {
-            Some(object) => {
-                refuse_member(&catalog, object, statement.kind)?;
-                ids.insert(object.id);
-            }
-            None if statement.if_exists => session.notice(Diagnostic {
-                state: SqlState("00000"),
-                ..Diagnostic::warning(format!(
-                    "{} \"{name}\" does not exist, skipping",
-                    statement.kind.name()
-                ))
-            }),
-            None => return Err(missing(&catalog, name, statement.kind)),
-        }
-    }
-    if ids.is_empty() {
-        return Ok(tag);
-    }
-    // The members of a pipeline go with it; what others made of them needs CASCADE.
-    let members: BTreeSet<ObjectId> = ids
-        .iter()
-        .filter_map(|id| catalog.get(*id))
-        .filter(|o| o.pipeline().is_some())
-        .flat_map(|o| catalog.in_schema(&o.name.schema).map(|m| m.id).collect::<Vec<_>>())
-        .collect();
-    ids.extend(members);
-    if statement.cascade {
-        let all = catalog.with_dependents(ids.iter().copied());
-        let others: Vec<String> = all
-            .difference(&ids)
-            .filter_map(|id| catalog.get(*id))
-            .map(|o| format!("drop cascades to {} {}", o.kind_name(), o.name))
-            .collect();
-        if !others.is_empty() {
-            session.notice(Diagnostic {
-                state: SqlState("00000"),
-                ..Diagnostic::warning(others.join("\n"))
-            });
-        }
-        ids = all;
-    }
-    session.ddl().await?.drop(ids)?;
-    Ok(tag)
-}
-
-/// A stream of a pipeline is changed through its pipeline.
-fn refuse_member(catalog: &Catalog, object: &Object, kind: RelationKind) -> Result<(), Diagnostic> {
-    let pipeline = catalog.objects().find(|o| {
-        o.pipeline().is_some() && o.name.schema == object.name.schema && o.id != object.id
-    });
-    match pipeline {
-        Some(p) if kind != RelationKind::Pipeline => Err(Diagnostic::error(
-            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
-            format!("cannot drop {} because pipeline {} requires it", object.name, p.name.name),
-        )
-        .hint("Replace or drop the pipeline instead.")),
-        _ => Ok(()),
-    }
-}
-
-fn find_kind<'a>(
-    catalog: &'a Catalog,
-    path: &[String],
-    name: &Name,
-    kind: RelationKind,
-) -> Result<Option<&'a Object>, Diagnostic> {
-    let object = match kind {
-        RelationKind::Pipeline => catalog
-            .objects()
-            .filter(|o| o.pipeline().is_some())
-            .find(|o| o.name.name.eq_ignore_ascii_case(&name.name.value)),
-        _ => find(catalog, path, name),
-    };
-    match object {
-        Some(o) if o.kind_name() == kind.name() => Ok(Some(o)),
-        Some(o) => Err(Diagnostic::error(
-            SqlState::WRONG_OBJECT_TYPE,
-            format!("\"{name}\" is not a {}", kind.name()),
-        )
-        .at(name.span())
-        .hint(format!(
-            "Use DROP {} to remove a {}.",
-            o.kind_name().to_uppercase(),
-            o.kind_name()
-        ))),
-        None => Ok(None),
-    }
-}
-
-fn missing(catalog: &Catalog, name: &Name, kind: RelationKind) -> Diagnostic {
-    match kind {
-        RelationKind::Pipeline => Diagnostic::error(
-            SqlState::UNDEFINED_OBJECT,
-            format!("pipeline \"{name}\" does not exist"),
-        )
-        .at(name.span()),
-        _ => {
-            let mut error = super::catalog::unknown(catalog, name);
-            error.message = format!("{} \"{name}\" does not exist", kind.name());
-            error
-        }
-    }
-}
-
-/// `ALTER ..`.
-pub(super) async fn alter(session: &mut Session, alter: &Alter) -> Result<String, Diagnostic> {
-    let tag = format!("ALTER {}", alter.kind.name().to_uppercase());
-    session.require_writable(&tag)?;
-    let path = session.settings.search_path();
-    let catalog = session.ddl().await?.catalog.clone();
-    let object = match find_kind(&catalog, &path, &alter.name, alter.kind)? {
-        Some(object) => object.clone(),
-        None if alter.if_exists => {
-            session.notice(Diagnostic {
-                state: SqlState("00000"),
-                ..Diagnostic::warning(format!(
-                    "{} \"{}\" does not exist, skipping",
-                    alter.kind.name(),
-                    alter.name
-                ))
-            });
-            return Ok(tag);
-        }
-        None => return Err(missing(&catalog, &alter.name, alter.kind)),
-    };
-    match &alter.action {
-        AlterAction::Rename(to) => {
-            let schema = match alter.kind {
-                RelationKind::Pipeline => to.value.clone(),
-                _ => object.name.schema.clone(),
-            };
-            let name = ObjectName::new(schema, &to.value);
-            let command = CatalogCommand::Rename { id: object.id, name };
-            session.ddl().await?.apply(command).map_err(|e| e.at(to.span))?;
-        }
-        AlterAction::Set(options) => {
-            let options = StreamOptions::read(options, false)?;
-            let old = object.stream().map(|s| s.retention).unwrap_or_default();
-            set_retention(session, object.id, options.retention(old)).await?;
-        }
-        AlterAction::Pause => set_paused(session, &object, true).await?,
-        AlterAction::Resume => set_paused(session, &object, false).await?,
-    }
-    Ok(tag)
-}
-
-async fn set_retention(
-    session: &mut Session,
-    id: ObjectId,
-    retention: Retention,
-) -> Result<(), Diagnostic> {
-    let ddl = session.ddl().await?;
-    ddl.apply(CatalogCommand::SetRetention { id, retention })?;
-    let config = ddl.catalog.get(id).and_then(stream_config);
-    match ddl.created.iter_mut().find(|c| c.id == id) {
-        Some(created) => {
-            if let Some(config) = config {
-                *created = config;
-            }
-        }
-        None => ddl.reconfigured.extend(config),
-    }
-    Ok(())
-}
-
-async fn set_paused(
-    session: &mut Session,
-    object: &Object,
-    paused: bool,
-) -> Result<(), Diagnostic> {
-    let ddl = session.ddl().await?;
-    ddl.apply(CatalogCommand::SetPaused { id: object.id, paused })?;
-    let ids: Vec<ObjectId> = match object.pipeline() {
-        Some(_) => ddl
-            .catalog
-            .in_schema(&object.name.schema)
-            .filter(|o| o.definition().is_some())
-            .map(|o| o.id)
-            .collect(),
-        None => vec![object.id],
-    };
-    ddl.paused.extend(ids.into_iter().map(|id| (id, paused)));
-    Ok(())
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use auspex_plan::catalog::{Language, Object};
+use arrow::array::TimestampMicrosecondArray;
+use arrow::util::display::array_value_to_string;
+use auspex_plan::catalog::Object;
+use auspex_plan::types::UTC;
 use auspex_plan::{ColumnType, Diagnostic};
 use auspex_sql::statement::{Explain, ExplainTarget, StatementKind};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -55,38 +58,45 @@ pub(super) async fn explain(
                 _ => running(session, require(&catalog, &path, name)?)?,
             }
         }
-        ExplainTarget::Statement(statement) => {
-            match &statement.kind {
-                StatementKind::Query(q) => {
-                    let (plan, relations) = query::bind(session, q, args)?;
-                    if explain.analyze {
-                        analyze(session.reader(), session.engine.clone(), &plan, &relations).await?
-                    } else {
-                        let optimized = session.engine.plans.optimized(&plan)?;
-                        let mut text = optimized.display_indent().to_string();
-                        if explain.verbose {
-                            let physical = session.engine.plans.physical(&plan).await?;
-                            text.push('\n');
-                            text.push_str(
-                                &DisplayableExecutionPlan::new(physical.as_ref())
-                                    .indent(true)
-                                    .to_string(),
-                            );
-                        }
-                        text
+        ExplainTarget::Statement(statement) => match &statement.kind {
+            StatementKind::Query(q) => {
+                let (plan, relations) = query::bind(session, q, args)?;
+                if explain.analyze {
+                    analyze(session.reader(), session.engine.clone(), &plan, &relations).await?
+                } else {
+                    let optimized = session.engine.plans.optimized(&plan)?;
+                    let mut text = optimized.display_indent().to_string();
+                    if explain.verbose {
+                        let physical = session.engine.plans.physical(&plan).await?;
+                        text.push('\n');
+                        text.push_str(
+                            &DisplayableExecutionPlan::new(physical.as_ref())
+                                .indent(true)
+                                .to_string(),
+                        );
                     }
-                }
-                StatementKind::CreateStreamAs(create) if !explain.analyze => {
-                    let bound = session.bind_continuous(&create.query, None)?;
-                    session.engine.optimize(bound.query)?.plan.display_indent().to_string()
-                }
-                _ => {
-                    return Err(Diagnostic::unsupported("this statement cannot be explained")
-                    .at(statement.span)
-                    .hint("EXPLAIN takes a query, CREATE STREAM .. AS, STREAM name or PIPELINE name."));
+                    text
                 }
             }
-        }
+            StatementKind::CreateView(create) if !explain.analyze => {
+                let bound = session.binder().bind_view(&create.query)?;
+                let keyed = session.engine.keyed(bound.query, &bound.key)?;
+                session.engine.optimize(keyed)?.plan.display_indent().to_string()
+            }
+            StatementKind::CreateSink(create) if !explain.analyze => {
+                let bound = session.bind_continuous(&create.query, None)?;
+                session.engine.optimize(bound.query)?.plan.display_indent().to_string()
+            }
+            StatementKind::CreateStreamAs(create) if !explain.analyze => {
+                let bound = session.bind_continuous(&create.query, None)?;
+                session.engine.optimize(bound.query)?.plan.display_indent().to_string()
+            }
+            _ => {
+                return Err(Diagnostic::unsupported("this statement cannot be explained")
+                    .at(statement.span)
+                    .hint("EXPLAIN takes a query, CREATE .. AS, or the name of a stream, materialized view, sink or pipeline behind its kind."));
+            }
+        },
     };
     let rows = text.lines().map(|l| vec![Some(l.to_string())]).collect();
     Ok(text_rows(text_schema(&[COLUMN]), rows, "EXPLAIN"))
@@ -108,32 +118,46 @@ async fn analyze(
     Ok(DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string())
 }
 
-/// The plan and the state of a stream.
+/// The plan and the state of what a query fills.
 fn running(session: &Session, object: &Object) -> Result<String, Diagnostic> {
-    let Some(definition) = object.definition() else {
-        return Ok(format!("{} {}: no query\n", object.kind_name(), object.name));
-    };
-    let catalog = session.catalog();
-    let bound = match definition.language {
-        Language::Sql => session.engine.rebind_sql(definition, &catalog)?,
-        Language::Vpl => auspex_vpl::bind::rebind(
-            &definition.text,
-            definition.item.as_deref().unwrap_or_default(),
-            &definition.bindings,
-            &catalog,
-        )
-        .map_err(|mut all| all.remove(0))?,
-    };
-    let plan = session.engine.optimize(bound)?.plan;
-    let mut text = format!("stream {}\n{}\n", object.name, plan.display_indent());
-    if let Some(status) = session.engine.runtime.status(object.id) {
-        text.push_str(&format!(
-            "State: {}, rows in {}, rows out {}, dead letters {}\n",
-            super::show::state(&session.engine, object),
-            status.counters.rows_in,
-            status.counters.rows_out,
-            status.counters.dead_letters
-        ));
+    let kind = object.kind_name();
+    if object.definition().is_none() {
+        return Ok(format!("{kind} {}: no query\n", object.name));
+    }
+    let plan = session.engine.rebind(object, &session.catalog())?.plan;
+    let mut text = format!("{kind} {}\n{}\n", object.name, plan.display_indent());
+    let Some(status) = session.engine.runtime.status(object.id) else { return Ok(text) };
+    let counters = status.counters;
+    text += &format!(
+        "State: {}, rows in {}, rows out {}, dead letters {}",
+        super::show::state(&session.engine, object),
+        counters.rows_in,
+        counters.rows_out,
+        counters.dead_letters
+    );
+    if counters.late > 0 {
+        text += &format!(", late {}", counters.late);
+    }
+    text += "\n";
+    for operator in status.operators {
+        text += &format!(
+            "  {}: rows in {}, rows out {}",
+            operator.name, operator.rows_in, operator.rows_out
+        );
+        if operator.state_rows > 0 || operator.state_bytes > 0 {
+            let (rows, bytes) = (operator.state_rows, operator.state_bytes);
+            text += &format!(", state {rows} rows in {bytes} bytes");
+        }
+        if let Some(us) = operator.watermark.filter(|us| *us != i64::MAX) {
+            text += &format!(", watermark {}", moment(us));
+        }
+        text += "\n";
     }
     Ok(text)
+}
+
+/// A moment in microseconds since 1970, in UTC.
+fn moment(us: i64) -> String {
+    let at = TimestampMicrosecondArray::from(vec![us]).with_timezone(UTC);
+    array_value_to_string(&at, 0).unwrap_or_else(|_| us.to_string())
 }

@@ -5,6 +5,7 @@
 //! format in here: see `server::pg` for the protocol and `server::cli` for embedded use.
 
 pub mod api;
+mod backup;
 mod binding;
 mod catalog;
 mod checked;
@@ -16,6 +17,7 @@ mod errors;
 mod explain;
 mod functions;
 pub mod ingest;
+mod marks;
 pub(crate) mod notify;
 mod program;
 mod providers;
@@ -58,12 +60,24 @@ pub struct EngineOptions {
     pub batch_rows: usize,
     /// Seconds between two sweeps for rows beyond their retention; 0 for none.
     pub sweep_seconds: u64,
+    /// Bytes of state at which a query without a limit of its own stops.
+    pub max_state_bytes: u64,
+    /// Milliseconds between checkpoints of queries that keep state.
+    pub checkpoint_ms: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        EngineOptions { data_dir: None, workers: cores, batch_rows: 8192, sweep_seconds: 10 }
+        let runtime = RuntimeOptions::default();
+        EngineOptions {
+            data_dir: None,
+            workers: cores,
+            batch_rows: 8192,
+            sweep_seconds: 10,
+            max_state_bytes: runtime.max_state_bytes,
+            checkpoint_ms: runtime.checkpoint_ms,
+        }
     }
 }
 
@@ -114,6 +128,8 @@ impl Engine {
             RuntimeOptions {
                 workers: options.workers,
                 batch_rows: options.batch_rows,
+                max_state_bytes: options.max_state_bytes,
+                checkpoint_ms: options.checkpoint_ms,
                 ..RuntimeOptions::default()
             },
         )

@@ -480,6 +480,7 @@ impl Session {
                 start: Vec::new(),
                 replace: Vec::new(),
                 stale: Vec::new(),
+                state_limits: Vec::new(),
                 paused: Vec::new(),
             });
         }

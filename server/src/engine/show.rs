@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use auspex_exec::runtime::QueryState;
-use auspex_plan::catalog::{Object, ObjectName};
+use auspex_plan::catalog::{Object, ObjectName, Stream};
 use auspex_plan::{Diagnostic, EventTime, SqlState};
 use auspex_sql::statement::{Name, Show};
 use futures::stream;
@@ -52,6 +52,8 @@ fn schema(show: &Show) -> SchemaRef {
             text_schema(&["schema", "name", "kind", "state", "event_time", "retention"])
         }
         Show::Tables(_) => text_schema(&["schema", "name"]),
+        Show::Views(_) => text_schema(&["schema", "name", "state", "key", "retention"]),
+        Show::Sinks(_) => text_schema(&["schema", "name", "state", "table"]),
         Show::Pipelines(_) => text_schema(&["name", "language", "state", "streams"]),
         Show::Columns(_) => text_schema(&["column", "type", "nullable", "default", "extra"]),
     }
@@ -93,6 +95,22 @@ pub(super) fn show(session: &Session, show: &Show) -> Result<Outcome, Diagnostic
             .objects()
             .filter(|o| o.table().is_some() && matches(&o.name, like.as_deref()))
             .map(|o| vec![Some(o.name.schema.clone()), Some(o.name.name.clone())])
+            .collect(),
+        Show::Views(like) => catalog
+            .objects()
+            .filter(|o| matches(&o.name, like.as_deref()))
+            .filter_map(|o| view_row(session, o))
+            .collect(),
+        Show::Sinks(like) => catalog
+            .objects()
+            .filter(|o| matches(&o.name, like.as_deref()))
+            .filter_map(|o| {
+                let table = catalog.get(o.definition()?.sink?)?;
+                let state = state(&session.engine, o);
+                let row =
+                    [o.name.schema.clone(), o.name.name.clone(), state, table.name.to_string()];
+                Some(row.map(Some).to_vec())
+            })
             .collect(),
         Show::Pipelines(like) => catalog
             .objects()
@@ -163,7 +181,22 @@ fn stream_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>>
         EventTime::Assigned { .. } => "assigned".to_string(),
         EventTime::Column { column, .. } => column.clone(),
     };
-    let retention = match (stream.retention.age_us, stream.retention.bytes) {
+    Some(
+        [
+            object.name.schema.clone(),
+            object.name.name.clone(),
+            kind,
+            state(&session.engine, object),
+            event_time,
+            retention(stream),
+        ]
+        .map(Some)
+        .to_vec(),
+    )
+}
+
+fn retention(stream: &Stream) -> String {
+    match (stream.retention.age_us, stream.retention.bytes) {
         (None, None) => "forever".to_string(),
         (age, bytes) => {
             [age.map(|us| format!("{} s", us / 1_000_000)), bytes.map(|b| format!("{b} bytes"))]
@@ -172,23 +205,25 @@ fn stream_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>>
                 .collect::<Vec<_>>()
                 .join(", ")
         }
-    };
-    Some(
-        [
-            object.name.schema.clone(),
-            object.name.name.clone(),
-            kind,
-            state(&session.engine, object),
-            event_time,
-            retention,
-        ]
-        .map(Some)
-        .to_vec(),
-    )
+    }
+}
+
+fn view_row(session: &Session, object: &Object) -> Option<Vec<Option<String>>> {
+    let view = object.view()?;
+    let key: Vec<&str> = view.key.iter().map(|i| object.columns()[*i].name.as_str()).collect();
+    let row = [
+        object.name.schema.clone(),
+        object.name.name.clone(),
+        state(&session.engine, object),
+        key.join(", "),
+        retention(&view.stream),
+    ];
+    Some(row.map(Some).to_vec())
 }
 
 fn column_rows(object: &Object) -> Vec<Vec<Option<String>>> {
-    let keys = object.table().map(|t| t.primary_key.clone()).unwrap_or_default();
+    let keys = object.key().unwrap_or_default();
+    let view = object.view().is_some();
     let time = match object.stream().map(|s| &s.event_time) {
         Some(EventTime::Column { column, .. }) => Some(column.clone()),
         _ => None,
@@ -200,7 +235,7 @@ fn column_rows(object: &Object) -> Vec<Vec<Option<String>>> {
         .map(|(i, c)| {
             let mut extra = Vec::new();
             if keys.contains(&i) {
-                extra.push("primary key".to_string());
+                extra.push(if view { "key" } else { "primary key" }.to_string());
             }
             if time.as_ref() == Some(&c.name) {
                 extra.push("event time".to_string());
@@ -234,9 +269,9 @@ pub(super) fn listen(session: &mut Session, name: &Name) -> Result<String, Diagn
         Some(o) if o.table().is_some() => {
             return Err(Diagnostic::unsupported(format!("cannot listen to table \"{}\"", o.name))
                 .at(name.span())
-                .hint("Streams can be listened to; for other channels use another name."));
+                .hint("Streams and materialized views can be listened to; for other channels use another name."));
         }
-        Some(o) if o.stream().is_some() => {
+        Some(o) if o.log().is_some() => {
             session.work.listens.push(ListenChange::Listen(channel, Some(o.id)));
         }
         _ => session.work.listens.push(ListenChange::Listen(channel, None)),
@@ -287,7 +322,7 @@ pub(super) fn send(session: &mut Session, message: (String, String)) -> Result<(
         .settings
         .search_path()
         .iter()
-        .any(|s| catalog.resolve(s, channel).is_some_and(|o| o.stream().is_some()));
+        .any(|s| catalog.resolve(s, channel).is_some_and(|o| o.log().is_some()));
     if is_stream {
         return Err(Diagnostic::error(
             SqlState::INSUFFICIENT_PRIVILEGE,

@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 
 use super::api::{Outcome, Prepared};
 use super::session::{NamedStatement, Session};
-use super::{cursor, ddl, dml, explain, ingest, program, query, show};
+use super::{backup, cursor, ddl, dml, explain, ingest, program, query, show};
 
 /// A statement as parsed, of either language.
 #[derive(Debug, Clone)]
@@ -282,15 +282,10 @@ pub(super) async fn run(
         StatementKind::CreateStream(s) => tag(ddl::create_stream(session, s, None).await),
         StatementKind::CreateStreamAs(s) => tag(ddl::create_stream_as(session, s, None).await),
         StatementKind::CreateTable(s) => tag(ddl::create_table(session, s).await),
-        StatementKind::CreateView(s) => {
-            Err(Diagnostic::unsupported("CREATE MATERIALIZED VIEW is not supported")
-                .at(s.name.span()))
-        }
-        StatementKind::CreateSink(s) => {
-            Err(Diagnostic::unsupported("CREATE SINK is not supported").at(s.name.span()))
-        }
-        StatementKind::Backup { span, .. } => {
-            Err(Diagnostic::unsupported("BACKUP is not supported").at(*span))
+        StatementKind::CreateView(s) => tag(ddl::create_view(session, s).await),
+        StatementKind::CreateSink(s) => tag(ddl::create_sink(session, s).await),
+        StatementKind::Backup { directory, span } => {
+            tag(backup::backup(session, directory).await.map_err(|e| e.at(*span)))
         }
         StatementKind::CreatePipeline(s) => tag(program::create_pipeline(session, s).await),
         StatementKind::Drop(s) => tag(ddl::drop(session, s).await),

@@ -13,7 +13,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use auspex_exec::Graph;
 use auspex_plan::catalog::ObjectId;
-use auspex_plan::relation::{OFFSET_COLUMN, TIME_COLUMN};
+use auspex_plan::relation::{OFFSET_COLUMN, OP_COLUMN, TIME_COLUMN};
 use auspex_plan::types::UTC;
 use auspex_plan::{ColumnType, Diagnostic, SqlState};
 use auspex_storage::{EventBatch, Head, ReadLimit, Run, SharedStore, StorageError};
@@ -26,9 +26,6 @@ use super::errors;
 
 /// Rows read from the store at once.
 const READ_ROWS: usize = 8192;
-
-/// Name of the column that tells inserts (`I`), progress (`P`) and gaps (`G`) apart.
-const OP_COLUMN: &str = "_op";
 
 /// Result rows with the offset and event time of the stream row each comes from.
 struct Rows {
@@ -236,14 +233,19 @@ impl Subscription {
 
     fn insert_rows(&self, batch: &Rows) -> Result<RecordBatch, Diagnostic> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        // Behind their own columns, changes of a materialized view say what they do.
+        let own = self.own.fields().len();
         if self.options.metadata {
             let rows = batch.rows.num_rows();
             let time = TimestampMicrosecondArray::new(batch.time.to_values(rows), None);
             columns.push(Arc::new(Int64Array::new(batch.offset.to_values(rows), None)));
             columns.push(Arc::new(time.with_timezone(UTC)));
-            columns.push(Arc::new(StringViewArray::from(vec!["I"; rows])));
+            columns.push(match batch.rows.columns().get(own) {
+                Some(ops) => ops.clone(),
+                None => Arc::new(StringViewArray::from(vec!["I"; rows])),
+            });
         }
-        columns.extend(batch.rows.columns().iter().cloned());
+        columns.extend(batch.rows.columns().iter().take(own).cloned());
         RecordBatch::try_new(self.schema.clone(), columns).map_err(errors::arrow)
     }
 

@@ -5,14 +5,19 @@
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
+use auspex_exec::error::RowFailure;
+use auspex_exec::graph::OperatorStatus;
+use auspex_exec::runtime::DeadLetter;
 use auspex_plan::catalog::{Catalog, Object, ObjectId};
 use auspex_plan::types::UTC;
-use auspex_plan::{ColumnType, Diagnostic, EventTime};
+use auspex_plan::{ColumnType, Diagnostic};
+use auspex_storage::Store;
 
-use super::{Engine, errors, show};
+use super::{Engine, errors, marks, show};
 
 /// Schema of the views.
 pub(crate) const SCHEMA: &str = "auspex";
@@ -42,6 +47,21 @@ pub(crate) static VIEWS: &[SystemView] = &[
         rows: dead_letters,
     },
     SystemView {
+        name: "late_rows",
+        description: "Rows that came too late for an operator, the newest per query.",
+        rows: late_rows,
+    },
+    SystemView {
+        name: "materialized_views",
+        description: "Materialized views with the state of the queries that fill them.",
+        rows: materialized_views,
+    },
+    SystemView {
+        name: "operators",
+        description: "The parts of each running query: rows, state, event time.",
+        rows: operators,
+    },
+    SystemView {
         name: "pipelines",
         description: "Pipelines and the programs they were made from.",
         rows: pipelines,
@@ -52,6 +72,7 @@ pub(crate) static VIEWS: &[SystemView] = &[
         rows: positions,
     },
     SystemView { name: "sessions", description: "Connected clients.", rows: sessions },
+    SystemView { name: "sinks", description: "Queries that write into tables.", rows: sinks },
     SystemView {
         name: "streams",
         description: "Streams with their sizes, offsets, and the state of the queries that fill them.",
@@ -59,6 +80,11 @@ pub(crate) static VIEWS: &[SystemView] = &[
     },
     SystemView { name: "tables", description: "Tables.", rows: tables },
     SystemView { name: "views", description: "These views.", rows: views },
+    SystemView {
+        name: "watermarks",
+        description: "What the watermark of each stream stands on.",
+        rows: watermarks,
+    },
 ];
 
 /// Whether there is a view of this name.
@@ -77,6 +103,7 @@ enum Cells {
     Int(Vec<Option<i64>>),
     Pid(Vec<i32>),
     Time(Vec<Option<i64>>),
+    Bool(Vec<bool>),
 }
 
 fn batch(columns: Vec<(&str, Cells)>) -> Result<RecordBatch, Diagnostic> {
@@ -93,6 +120,9 @@ fn batch(columns: Vec<(&str, Cells)>) -> Result<RecordBatch, Diagnostic> {
             }
             Cells::Pid(v) => {
                 (Field::new(name, DataType::Int32, true), Arc::new(Int32Array::from(v)))
+            }
+            Cells::Bool(v) => {
+                (Field::new(name, DataType::Boolean, true), Arc::new(BooleanArray::from(v)))
             }
             Cells::Time(v) => (
                 ColumnType::Timestamptz.field(name, true),
@@ -136,16 +166,7 @@ fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
             object: o.clone(),
         })
         .collect();
-    let definition = |r: &Row| r.object.stream().and_then(|s| s.definition.clone());
-    let watermark = |r: &Row| {
-        let max = r.head.map(|h| h.max_time).filter(|t| *t != i64::MIN)?;
-        match &r.object.stream()?.event_time {
-            EventTime::Column { delay_us, .. } | EventTime::Assigned { delay_us } => {
-                Some(max.saturating_sub(*delay_us))
-            }
-            _ => Some(max),
-        }
-    };
+    let definition = |r: &Row| r.object.definition().cloned();
     batch(vec![
         ("id", int(&rows, |r| Some(u64::from(r.object.id)))),
         ("schema", text(&rows, |r| Some(r.object.name.schema.clone()))),
@@ -153,7 +174,12 @@ fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
         (
             "kind",
             text(&rows, |r| {
-                Some(if definition(r).is_some() { "query" } else { "source" }.to_string())
+                let kind = match definition(r) {
+                    None => "source",
+                    Some(d) if d.sink.is_some() => "sink",
+                    Some(_) => "query",
+                };
+                Some(kind.to_string())
             }),
         ),
         ("state", text(&rows, |r| Some(r.state.clone()))),
@@ -161,7 +187,7 @@ fn streams(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
         ("bytes", int(&rows, |r| r.stats.map(|s| s.bytes))),
         ("oldest_offset", int(&rows, |r| r.head.map(|h| h.oldest))),
         ("next_offset", int(&rows, |r| r.head.map(|h| h.next))),
-        ("watermark", time(&rows, watermark)),
+        ("watermark", time(&rows, |r| marks::watermark(store.as_ref(), &r.object))),
         (
             "language",
             text(&rows, |r| definition(r).map(|d| format!("{:?}", d.language).to_lowercase())),
@@ -177,14 +203,7 @@ fn tables(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
         ("id", int(&rows, |o| Some(u64::from(o.id)))),
         ("schema", text(&rows, |o| Some(o.name.schema.clone()))),
         ("name", text(&rows, |o| Some(o.name.name.clone()))),
-        (
-            "primary_key",
-            text(&rows, |o| {
-                let keys = &o.table()?.primary_key;
-                let names: Vec<&str> = keys.iter().map(|i| o.columns()[*i].name.as_str()).collect();
-                Some(names.join(", "))
-            }),
-        ),
+        ("primary_key", text(&rows, |o| Some(key_names(o)))),
         ("created", time(&rows, |o| Some(o.created_us))),
     ])
 }
@@ -209,6 +228,12 @@ fn pipelines(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
+/// The key's columns of a table or materialized view.
+fn key_names(object: &Object) -> String {
+    let key = object.key().unwrap_or_default();
+    key.iter().map(|i| object.columns()[*i].name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 fn name_of(view: &View<'_>, id: ObjectId) -> Option<String> {
     view.catalog.get(id).map(|o| o.name.to_string())
 }
@@ -230,23 +255,112 @@ fn positions(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     ])
 }
 
-fn dead_letters(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+type Letters = fn(&dyn Store, ObjectId, u32) -> auspex_exec::Result<Vec<DeadLetter>>;
+
+/// Rows that queries left out.
+fn left_out(view: &View<'_>, letters: Letters) -> Result<RecordBatch, Diagnostic> {
     let mut rows = Vec::new();
     for object in view.catalog.objects() {
         if let Some(definition) = object.definition() {
             let store = view.engine.store.as_ref();
-            let letters =
-                auspex_exec::runtime::dead_letters(store, object.id, definition.generation)
-                    .map_err(|e| errors::exec(&e))?;
+            let letters = letters(store, object.id, definition.generation);
+            let letters = letters.map_err(|e| errors::exec(&e))?;
             rows.extend(letters.into_iter().map(|l| (object.name.to_string(), l)));
         }
     }
+    // What was made inside a query (a window's result) stands in no stream.
+    let entered = |l: &DeadLetter| l.stream != RowFailure::NO_STREAM;
     batch(vec![
         ("stream", text(&rows, |(name, _)| Some(name.clone()))),
         ("input", text(&rows, |(_, l)| name_of(view, l.stream))),
-        ("input_offset", int(&rows, |(_, l)| Some(l.offset))),
+        ("input_offset", int(&rows, |(_, l)| entered(l).then_some(l.offset))),
         ("reason", text(&rows, |(_, l)| Some(l.reason.clone()))),
         ("row", text(&rows, |(_, l)| Some(l.row.to_string()))),
+    ])
+}
+
+fn dead_letters(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    left_out(view, auspex_exec::runtime::dead_letters)
+}
+
+fn late_rows(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    left_out(view, auspex_exec::runtime::late_rows)
+}
+
+fn materialized_views(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let rows: Vec<&Object> = view.catalog.objects().filter(|o| o.view().is_some()).collect();
+    let store = view.engine.store.as_ref();
+    batch(vec![
+        ("id", int(&rows, |o| Some(u64::from(o.id)))),
+        ("schema", text(&rows, |o| Some(o.name.schema.clone()))),
+        ("name", text(&rows, |o| Some(o.name.name.clone()))),
+        ("key", text(&rows, |o| Some(key_names(o)))),
+        ("state", text(&rows, |o| Some(show::state(view.engine, o)))),
+        ("changes", int(&rows, |o| store.head(o.id).ok().map(|h| h.next))),
+        ("watermark", time(&rows, |o| marks::watermark(store, o))),
+        ("definition", text(&rows, |o| o.definition().map(|d| d.text.clone()))),
+        ("created", time(&rows, |o| Some(o.created_us))),
+    ])
+}
+
+fn sinks(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let is_sink = |o: &&Object| o.definition().is_some_and(|d| d.sink.is_some());
+    let rows: Vec<&Object> = view.catalog.objects().filter(is_sink).collect();
+    batch(vec![
+        ("id", int(&rows, |o| Some(u64::from(o.id)))),
+        ("schema", text(&rows, |o| Some(o.name.schema.clone()))),
+        ("name", text(&rows, |o| Some(o.name.name.clone()))),
+        ("table", text(&rows, |o| name_of(view, o.definition()?.sink?))),
+        ("state", text(&rows, |o| Some(show::state(view.engine, o)))),
+        ("definition", text(&rows, |o| o.definition().map(|d| d.text.clone()))),
+        ("created", time(&rows, |o| Some(o.created_us))),
+    ])
+}
+
+fn operators(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    struct Row {
+        query: String,
+        number: u64,
+        operator: OperatorStatus,
+        lag: u64,
+    }
+    let mut rows = Vec::new();
+    for object in view.catalog.objects() {
+        let Some(status) = view.engine.runtime.status(object.id) else { continue };
+        rows.extend((0..).zip(status.operators).map(|(number, operator)| Row {
+            query: object.name.to_string(),
+            number,
+            operator,
+            lag: status.lag,
+        }));
+    }
+    batch(vec![
+        ("query", text(&rows, |r| Some(r.query.clone()))),
+        ("number", int(&rows, |r| Some(r.number))),
+        ("operator", text(&rows, |r| Some(r.operator.name.clone()))),
+        ("rows_in", int(&rows, |r| Some(r.operator.rows_in))),
+        ("rows_out", int(&rows, |r| Some(r.operator.rows_out))),
+        ("state_rows", int(&rows, |r| Some(r.operator.state_rows))),
+        ("state_bytes", int(&rows, |r| Some(r.operator.state_bytes))),
+        ("watermark", time(&rows, |r| r.operator.watermark.filter(|t| *t != i64::MAX))),
+        ("lag", int(&rows, |r| Some(r.lag))),
+    ])
+}
+
+fn watermarks(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
+    let store = view.engine.store.as_ref();
+    let of = |object: &Object| {
+        let name = object.name.to_string();
+        marks::roots(store, object).into_iter().map(move |root| (name.clone(), root))
+    };
+    let rows: Vec<(String, marks::Root)> = view.catalog.objects().flat_map(of).collect();
+    batch(vec![
+        ("stream", text(&rows, |(name, _)| Some(name.clone()))),
+        ("root", text(&rows, |(_, r)| name_of(view, r.stream))),
+        ("max_time", time(&rows, |(_, r)| r.max_time)),
+        ("delay", text(&rows, |(_, r)| Some(auspex_plan::time::duration(r.delay_us)))),
+        ("watermark", time(&rows, |(_, r)| r.watermark())),
+        ("idle", Cells::Bool(rows.iter().map(|(_, r)| r.idle).collect())),
     ])
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Ddl {
     pub(crate) replace: Vec<(ObjectId, ContinuousQuery)>,
     /// Prefixes of operator state that is no longer used.
     pub(crate) stale: Vec<Vec<u8>>,
+    /// Queries that may keep so many bytes of state from now on.
+    pub(crate) state_limits: Vec<(ObjectId, Option<u64>)>,
     /// Queries to pause (true) or resume.
     pub(crate) paused: Vec<(ObjectId, bool)>,
 }

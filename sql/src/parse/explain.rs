@@ -53,7 +53,11 @@ pub(super) fn explain(r: &mut Reader) -> Result<StatementKind> {
         analyze = r.word("analyze") || r.word("analyse");
         verbose = r.word("verbose");
     }
-    let target = if r.word("stream") || r.word("pipeline") {
+    let target = if r.word("stream")
+        || r.word("pipeline")
+        || r.word("sink")
+        || r.words(&["materialized", "view"])
+    {
         ExplainTarget::Object(r.name()?)
     } else {
         let place = r.here();

@@ -21,6 +21,10 @@ pub(super) fn show(r: &mut Reader) -> Result<StatementKind> {
         Show::Streams(like(r)?)
     } else if r.word("tables") {
         Show::Tables(like(r)?)
+    } else if r.words(&["materialized", "views"]) {
+        Show::Views(like(r)?)
+    } else if r.word("sinks") {
+        Show::Sinks(like(r)?)
     } else if r.word("pipelines") {
         Show::Pipelines(like(r)?)
     } else if r.at(&["columns", "from"]) || r.at(&["columns", "in"]) {

@@ -105,6 +105,10 @@ pub enum Show {
     Tables(Option<String>),
     /// `SHOW PIPELINES [LIKE '..']`.
     Pipelines(Option<String>),
+    /// `SHOW MATERIALIZED VIEWS [LIKE 'pattern']`.
+    Views(Option<String>),
+    /// `SHOW SINKS [LIKE 'pattern']`.
+    Sinks(Option<String>),
     /// `SHOW COLUMNS FROM name`, `DESCRIBE name`.
     Columns(Name),
 }

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, ReadOptions};
 use tokio::sync::{oneshot, watch};
 
@@ -349,6 +350,13 @@ impl Store for RocksStore {
 
     fn sweep(&self, now_us: i64) -> Result<u64> {
         sweep::sweep(&self.shared, now_us)
+    }
+
+    fn backup(&self, directory: &Path) -> Result<()> {
+        // Before anything is looked at: what is in memory has to fit on the disk.
+        self.shared.demand_room(0)?;
+        let checkpoint = Checkpoint::new(&self.shared.db).map_err(read_error)?;
+        checkpoint.create_checkpoint(directory).map_err(read_error)
     }
 
     fn failure(&self) -> Option<StorageError> {

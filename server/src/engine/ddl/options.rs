@@ -18,15 +18,45 @@ pub(in crate::engine) struct StreamOptions {
     pub(in crate::engine) on_error: Option<OnError>,
     /// `idle_timeout` in microseconds.
     pub(in crate::engine) idle_timeout_us: Option<i64>,
+    /// `max_state_bytes`: `Some(None)` is the server's limit.
+    pub(in crate::engine) max_state_bytes: Option<Option<u64>>,
 }
 
-const SOURCE: [&str; 3] = ["retention", "retention_bytes", "idle_timeout"];
-const QUERY: [&str; 5] = ["retention", "retention_bytes", "idle_timeout", "start", "on_error"];
+/// Where options are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum OptionsOf {
+    /// `CREATE STREAM name (columns)`.
+    Source,
+    /// `CREATE .. AS`.
+    Query,
+    /// `ALTER .. SET` of an object without a query.
+    AlterSource,
+    /// `ALTER .. SET` of an object with one.
+    AlterQuery,
+}
+
+impl OptionsOf {
+    fn known(self) -> &'static [&'static str] {
+        match self {
+            OptionsOf::Source => &["retention", "retention_bytes", "idle_timeout"],
+            OptionsOf::Query => &[
+                "retention",
+                "retention_bytes",
+                "idle_timeout",
+                "start",
+                "on_error",
+                "max_state_bytes",
+            ],
+            OptionsOf::AlterSource => &["retention", "retention_bytes"],
+            OptionsOf::AlterQuery => &["retention", "retention_bytes", "max_state_bytes"],
+        }
+    }
+}
 
 impl StreamOptions {
-    /// Reads the options of a stream, with those of a query when `query`.
-    pub(in crate::engine) fn read(options: &[Opt], query: bool) -> Result<Self, Diagnostic> {
-        let known: &[&str] = if query { &QUERY } else { &SOURCE };
+    /// Reads the options that may stand there.
+    pub(in crate::engine) fn read(options: &[Opt], of: OptionsOf) -> Result<Self, Diagnostic> {
+        let known = of.known();
         let mut read = StreamOptions::default();
         for option in options {
             let name = option.name.value.as_str();
@@ -51,6 +81,14 @@ impl StreamOptions {
                         "unlimited" => None,
                         _ => Some(bytes(text).ok_or_else(|| {
                             invalid(option, "a size such as '10GB', or 'unlimited'")
+                        })?),
+                    });
+                }
+                "max_state_bytes" => {
+                    read.max_state_bytes = Some(match text {
+                        "default" => None,
+                        _ => Some(bytes(text).ok_or_else(|| {
+                            invalid(option, "a size such as '1GB', or 'default'")
                         })?),
                     });
                 }

@@ -151,14 +151,13 @@ fn display_at(rows: &RecordBatch, column: usize, row: usize) -> String {
 
 /// The object that rows are to be written to: a source stream or a table.
 pub(super) fn writable(object: &Object) -> Result<(), Diagnostic> {
-    if let Some(stream) = object.stream()
-        && stream.definition.is_some()
-    {
+    if object.definition().is_some() {
+        let kind = object.kind_name();
         return Err(Diagnostic::error(
             SqlState::WRONG_OBJECT_TYPE,
-            format!("cannot insert into stream \"{}\"", object.name),
+            format!("cannot insert into {kind} \"{}\"", object.name),
         )
-        .detail("The rows of this stream come from its query.")
+        .detail(format!("The rows of this {kind} come from its query."))
         .hint("INSERT INTO a stream that the query reads."));
     }
     match object.pipeline() {
