@@ -9,6 +9,7 @@
 //!   state are one transaction, so a restart continues where the last one was applied and every
 //!   output row has the offset it had before.
 
+pub mod aggregate;
 pub mod batch;
 mod build;
 mod clocks;

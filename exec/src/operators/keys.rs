@@ -1,5 +1,5 @@
 //! Values of several expressions as one byte string per row, equal exactly when the values are
-//! (nulls are equal, and so are the two zeros of floats).
+//! (nulls are equal, and so are the two zeros of floats and all NaNs).
 
 use std::sync::Arc;
 
@@ -103,14 +103,16 @@ impl KeyFormat {
     }
 }
 
-/// Replaces -0.0 by 0.0.
-fn one_zero(array: ArrayRef) -> ArrayRef {
+/// Replaces -0.0 by 0.0 and every NaN by the same one.
+pub(crate) fn one_zero(array: ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float64 => {
-            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| v + 0.0))
+            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
         }
         DataType::Float32 => {
-            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| v + 0.0))
+            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
         }
         _ => array,
     }

@@ -22,6 +22,8 @@ pub use tap::TapRows;
 pub use union::Union;
 pub use window_rows::{RowOrder, WindowRows};
 
+pub(crate) use keys::one_zero;
+
 use auspex_plan::OnError;
 
 use crate::batch::Batch;
