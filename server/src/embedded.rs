@@ -42,15 +42,12 @@ pub struct Arrivals {
 impl Embedded {
     /// An engine whose rows live in memory.
     pub fn in_memory(workers: usize, batch_rows: usize) -> Result<Embedded, Diagnostic> {
-        Embedded::with_store(Arc::new(MemStore::new()), workers, batch_rows)
+        let options = EngineOptions { workers, batch_rows, ..EngineOptions::default() };
+        Embedded::with_store(Arc::new(MemStore::new()), options)
     }
 
-    /// An engine over a store that exists already.
-    pub fn with_store(
-        store: SharedStore,
-        workers: usize,
-        batch_rows: usize,
-    ) -> Result<Embedded, Diagnostic> {
+    /// An engine over a store that exists already. Nothing is swept from it.
+    pub fn with_store(store: SharedStore, options: EngineOptions) -> Result<Embedded, Diagnostic> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -58,8 +55,7 @@ impl Embedded {
             .map_err(|e| {
                 Diagnostic::error(SqlState::INTERNAL_ERROR, format!("cannot start threads: {e}"))
             })?;
-        let options =
-            EngineOptions { workers, batch_rows, sweep_seconds: 0, ..EngineOptions::default() };
+        let options = EngineOptions { data_dir: None, sweep_seconds: 0, ..options };
         let engine = {
             let _inside = runtime.enter();
             Engine::with_store(store, options)?
@@ -144,6 +140,12 @@ impl Embedded {
     /// Waits until every query has processed everything, or cannot go on.
     pub fn settle(&self) {
         self.runtime.block_on(self.engine.settle());
+    }
+
+    /// Declares that no stream gets further rows: windows close. Waits until every query has put
+    /// out what follows, or cannot go on.
+    pub fn end_input(&self) {
+        self.runtime.block_on(self.engine.end_input());
     }
 
     /// The stream called `name`, exactly or in another case.

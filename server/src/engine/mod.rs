@@ -192,6 +192,16 @@ impl Engine {
         self.wait_for(&catalog, &ids, self.store.sequence()).await;
     }
 
+    /// Declares that no stream gets further rows, and waits until every query has processed
+    /// everything and closed its windows, or cannot go on.
+    pub async fn end_input(&self) {
+        self.runtime.end_input();
+        let catalog = self.catalog();
+        let ids: Vec<ObjectId> = catalog.objects().map(|o| o.id).collect();
+        // The end has a place of its own behind all rows.
+        self.wait_for(&catalog, &ids, self.store.sequence() + 1).await;
+    }
+
     fn table_lock(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.table_locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.entry(table).or_default().clone()

@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use auspex_plan::Diagnostic;
 use auspex_plan::catalog::Object;
 use auspex_server::embedded::{Arrivals, Embedded};
+use auspex_server::engine::EngineOptions;
 use auspex_storage::{MemStore, RocksOptions, RocksStore, SharedStore, StorageError, Store};
 use serde_json::{Map, Value};
 
@@ -64,10 +65,10 @@ pub(crate) type Found = (u64, i64, Map<String, Value>);
 
 impl Life {
     /// Opens what is in `home`.
-    pub(crate) fn begin(home: &Home, workers: usize, batch_rows: usize) -> Result<Life, String> {
+    pub(crate) fn begin(home: &Home, options: EngineOptions) -> Result<Life, String> {
         let opened = home.open()?;
         let store = Arc::downgrade(&opened);
-        let embedded = Embedded::with_store(opened, workers, batch_rows).map_err(|e| text(&e))?;
+        let embedded = Embedded::with_store(opened, options).map_err(|e| text(&e))?;
         Ok(Life { store, embedded })
     }
 
@@ -121,6 +122,11 @@ impl Life {
     /// Waits until every query has seen everything.
     pub(crate) fn settle(&self) {
         self.embedded.settle();
+    }
+
+    /// Declares the end of input and waits until every query has come to it.
+    pub(crate) fn end_input(&self) {
+        self.embedded.end_input();
     }
 
     /// All rows of a stream, by offset; none when it does not exist.

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Restart,
     /// A statement is run.
     Run(String),
+    /// No stream gets further rows.
+    End,
 }
 
 /// A row of a stream.
@@ -95,6 +97,10 @@ pub(crate) fn parse(text: &str) -> Result<Script, String> {
     if script.error.is_none() && script.outputs.is_empty() {
         return Err("the script expects nothing".to_owned());
     }
+    let behind = script.steps.iter().skip_while(|s| !matches!(s, Step::End)).skip(1);
+    if behind.into_iter().any(|s| matches!(s, Step::Row(_) | Step::Run(_) | Step::End)) {
+        return Err("nothing arrives behind the end of input".to_owned());
+    }
     if script.error.is_some() && !(script.outputs.is_empty() && script.steps.is_empty()) {
         return Err("a refused program has neither input nor output".to_owned());
     }
@@ -135,11 +141,12 @@ fn close(script: &mut Script, section: Option<(usize, &str, Vec<&str>)>) -> Resu
     Ok(())
 }
 
-/// `crash`, `restart`, `run STATEMENT` or `Stream @time {fields}`.
+/// `crash`, `restart`, `end`, `run STATEMENT` or `Stream @time {fields}`.
 fn step(entry: &str) -> Result<Step, String> {
     match entry {
         "crash" => return Ok(Step::Crash),
         "restart" => return Ok(Step::Restart),
+        "end" => return Ok(Step::End),
         _ => {}
     }
     if let Some(statement) = entry.strip_prefix("run ") {

@@ -1,6 +1,8 @@
 //! One script over the matrix: whatever the batch size, the number of workers and the restarts,
 //! the output is the expected one, with the same offsets.
 
+use auspex_server::engine::EngineOptions;
+
 use crate::engine::{Found, Home, Life, text};
 use crate::format::{Output, Program, Refusal, Row, Script, Step};
 use crate::rows;
@@ -20,7 +22,28 @@ struct Cell {
     batch_rows: usize,
     workers: usize,
     restart: Restart,
+    checkpoint: Checkpoint,
     on_disk: bool,
+}
+
+/// How often queries save their state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checkpoint {
+    /// With every transaction.
+    Always,
+    /// When they end in order only: after a crash everything is computed again.
+    AtTheEnd,
+}
+
+impl Cell {
+    fn options(self) -> EngineOptions {
+        let checkpoint_ms = match self.checkpoint {
+            Checkpoint::Always => 0,
+            Checkpoint::AtTheEnd => u64::from(u32::MAX),
+        };
+        let (workers, batch_rows) = (self.workers, self.batch_rows);
+        EngineOptions { workers, batch_rows, checkpoint_ms, ..EngineOptions::default() }
+    }
 }
 
 fn cells() -> Vec<Cell> {
@@ -30,7 +53,11 @@ fn cells() -> Vec<Cell> {
             for restart in [Restart::Never, Restart::CrashAfterEachStep] {
                 // Opening a data directory costs more than all the rest: one cell of each kind.
                 let on_disk = workers == 3 && batch_rows == 3;
-                cells.push(Cell { batch_rows, workers, restart, on_disk });
+                // Crashes come right behind a checkpoint with one worker and far from one with
+                // several, and so do the small batches of a life without crashes.
+                let checkpoint =
+                    if workers == 1 { Checkpoint::Always } else { Checkpoint::AtTheEnd };
+                cells.push(Cell { batch_rows, workers, restart, checkpoint, on_disk });
             }
         }
     }
@@ -70,7 +97,14 @@ pub(crate) fn check(script: &Script) -> Result<(), String> {
 fn run(script: &Script, program: &Program, cell: Cell) -> Result<Vec<String>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let home = if cell.on_disk { Home::Disk(folder.path().join("data")) } else { Home::memory() };
-    let begin = || Life::begin(&home, cell.workers, cell.batch_rows);
+    let ended = std::cell::Cell::new(false);
+    let begin = || {
+        let life = Life::begin(&home, cell.options())?;
+        if ended.get() {
+            life.end_input();
+        }
+        Ok::<Life, String>(life)
+    };
     let mut life = begin()?;
     if let Some(setup) = &script.setup {
         life.run(setup).map_err(|e| text(&e))?;
@@ -82,6 +116,10 @@ fn run(script: &Script, program: &Program, cell: Cell) -> Result<Vec<String>, St
             Group::Rows(rows) => life.append(&rows)?,
             Group::Step(Step::Run(statement)) => {
                 life.run(statement).map_err(|e| text(&e))?;
+            }
+            Group::Step(Step::End) => {
+                ended.set(true);
+                life.end_input();
             }
             Group::Step(Step::Restart) => {
                 life.stop(&home)?;
@@ -105,7 +143,10 @@ fn run(script: &Script, program: &Program, cell: Cell) -> Result<Vec<String>, St
             }
         }
     }
-    life.settle();
+    match ended.get() {
+        true => life.end_input(),
+        false => life.settle(),
+    }
     let found = read_outputs(&mut life, &script.outputs)?;
     for (output, found) in script.outputs.iter().zip(&found) {
         if !life.has(&output.stream) {
@@ -191,7 +232,8 @@ fn compare(output: &Output, found: &[Found]) -> Result<(), String> {
 /// The program must be refused as expected, and leave nothing behind.
 fn refused(script: &Script, program: &Program, refusal: &Refusal) -> Result<(), String> {
     let home = Home::memory();
-    let mut life = Life::begin(&home, 1, 8192)?;
+    let options = EngineOptions { workers: 1, ..EngineOptions::default() };
+    let mut life = Life::begin(&home, options)?;
     if let Some(setup) = &script.setup {
         life.run(setup).map_err(|e| text(&e))?;
     }

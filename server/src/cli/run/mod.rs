@@ -40,6 +40,7 @@ const DETAILS: &str = r#"Inputs:
 Output:
   One JSON object per row of every derived stream, as PostgreSQL's row_to_json writes it, headed by
   the name of the stream: {"stream":"Hot","sensor":"s2","at":"2013-01-01T10:15:00+00:00","for":"00:01:30"}.
+  At the end of the input all windows close.
   A column that is itself called `stream` is written as `_stream`. The order is that of the events
   which caused the rows, then that of the streams in the program; it is always the same.
 

@@ -57,6 +57,7 @@ pub(super) fn replay<W: Write>(
         }
     }
     chunk.flush(embedded, &mut types)?;
+    embedded.end_input();
     output.write_new(embedded)?;
     Ok(left_out)
 }
