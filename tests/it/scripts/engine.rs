@@ -178,25 +178,27 @@ impl Life {
         let object = self.find(stream)?;
         let explain = format!("EXPLAIN STREAM \"{}\".\"{}\"", object.name.schema, object.name.name);
         let batches = self.run(&explain).map_err(|e| text(&e))?;
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         for batch in &batches {
             for row in 0..batch.num_rows() {
                 for column in batch.columns() {
                     if let Value::String(line) = rows::show(column, row)? {
-                        lines.push_str(&same_in_both_languages(&line));
+                        lines.push(line);
                     }
                 }
             }
         }
-        Ok(lines)
+        // Behind the plan comes what the query has done so far.
+        let plan = lines.iter().take_while(|line| !line.starts_with("State:"));
+        Ok(plan.map(|line| same_in_both_languages(line)).collect())
     }
 }
 
-/// A line of a plan without what may differ: indentation, names of scans (SQL qualifies them and
-/// gives each an alias), and what the query has done so far.
+/// A line of a plan without what may differ: indentation, and names of scans (SQL qualifies them
+/// and gives each an alias).
 fn same_in_both_languages(line: &str) -> String {
     let line = line.trim();
-    if line.starts_with("State:") || line.starts_with("SubqueryAlias:") {
+    if line.starts_with("SubqueryAlias:") {
         return String::new();
     }
     line.replace("TableScan: public.", "TableScan: ") + "\n"
