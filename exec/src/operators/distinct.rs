@@ -97,4 +97,8 @@ impl Operator for Distinct {
     fn state_bytes(&self) -> u64 {
         self.key_bytes + 24 * self.seen.len() as u64
     }
+
+    fn state_rows(&self) -> u64 {
+        self.seen.len() as u64
+    }
 }

@@ -117,4 +117,8 @@ impl Operator for Limit {
     fn state_bytes(&self) -> u64 {
         self.key_bytes + 32 * self.seen.len() as u64
     }
+
+    fn state_rows(&self) -> u64 {
+        self.seen.len() as u64
+    }
 }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::record_batch::RecordBatch;
 use auspex_plan::ContinuousQuery;
-use auspex_storage::{Append, SharedStore, StreamId, TableChange, TableId};
+use auspex_storage::{Append, SharedStore, StreamId, TableChange};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -108,11 +108,6 @@ pub trait TableWriter: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// What stops the query, other than a row that does not fit the table.
     fn write(&self, rows: &RecordBatch, known: usize) -> Result<TableOutput>;
-
-    /// The table to be emptied when the query begins anew: one that has no other rows.
-    fn owned(&self) -> Option<TableId> {
-        None
-    }
 }
 
 /// What the rows of a query do to its table.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use auspex_plan::OnError;
 use auspex_storage::{
-    Append, Durability, Head, Pending, SharedStore, StorageError, StreamId, TableId, Transaction,
+    Append, Durability, Head, Pending, SharedStore, StorageError, StreamId, Transaction,
 };
 
 use tokio::sync::watch;
@@ -66,8 +66,6 @@ pub(super) struct Query {
     /// The last transaction submitted takes its turn with those of others, so one submitted behind
     /// it, which need not, might overtake it.
     ordered: bool,
-    /// The table to be emptied by the first transaction.
-    emptied: Option<TableId>,
     /// Output rows below this offset were applied to the query's table before it was loaded.
     applied: u64,
     /// Transactions on their way, each with the place up to which the output is complete when it
@@ -146,7 +144,6 @@ impl Query {
                 spec.max_state_bytes.unwrap_or(options.max_state_bytes),
             )),
             ordered: false,
-            emptied: spec.table.as_ref().and_then(|t| t.owned()).filter(|_| !stored),
             spec,
             store,
             options,
@@ -438,7 +435,6 @@ impl Query {
             });
             transaction.appends.extend(written.appends);
         }
-        transaction.drop_tables.extend(self.emptied.take());
         let counters = self.position.counters;
         let failures = std::mem::take(&mut self.failures);
         let letter = |n| self.keys.dead_letter(n);
@@ -454,8 +450,7 @@ impl Query {
             self.committed = self.position.clone();
             self.checkpointed = Instant::now();
         }
-        let new = transaction.appends.iter().any(|append| append.derived.is_none());
-        self.ordered = new || !transaction.drop_tables.is_empty();
+        self.ordered = transaction.appends.iter().any(|append| append.derived.is_none());
         let pending = self.store.submit(transaction, Durability::Buffered);
         self.in_flight.push_back((pending, self.complete_below()));
         self.write_taps();

@@ -459,18 +459,11 @@ impl TableWriter for EvenByKey {
         }
         Ok(output)
     }
-
-    fn owned(&self) -> Option<TableId> {
-        Some(10)
-    }
 }
 
 #[test]
 fn a_table_follows_the_output_and_rows_that_do_not_fit_are_dead_letters() {
     let world = World::new();
-    let stale = TableChange { table: 10, key: b"old".to_vec(), value: Some(vec![1]) };
-    let stale = Transaction { tables: vec![stale], ..Transaction::default() };
-    world.store.submit(stale, Durability::Synced).wait().expect("written");
     let table = || -> Vec<(String, u8)> {
         let rows = world.store.table_scan(10).expect("a table");
         let text = |key| String::from_utf8(key).expect("text");

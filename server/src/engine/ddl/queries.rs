@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::datatypes::Fields;
 use auspex_plan::catalog::{
     CatalogCommand, Column, Definition, Language, Object, ObjectId, ObjectKind, Retention, Stream,
     View, arrow_schema,
@@ -162,18 +163,33 @@ impl New {
     ) -> Result<String, Diagnostic> {
         let tag = format!("CREATE {}", create.kind);
         let catalog = session.catalog();
-        if create.or_replace
-            && let Some(existing) = find(&catalog, &session.settings.search_path(), create.name)
-        {
-            let existing = existing.clone();
-            self.replace(session, existing, create).await?;
-            return Ok(tag);
-        }
-        let name = new_name(session, &catalog, create.name, create.if_not_exists, schema)?;
-        let Some(name) = name else { return Ok(tag) };
+        let path = session.settings.search_path();
+        let existing = match create.or_replace {
+            true => find(&catalog, &path, create.name).cloned(),
+            false => None,
+        };
+        let mut dropped = None;
+        let name = match existing {
+            Some(existing) if existing.view().is_some() && self.key.is_some() => {
+                if self.replaces_view(session, &existing, create).await? {
+                    return Ok(tag);
+                }
+                dropped = Some(existing.id);
+                existing.name
+            }
+            Some(existing) => {
+                self.replace(session, existing, create).await?;
+                return Ok(tag);
+            }
+            None => match new_name(session, &catalog, create.name, create.if_not_exists, schema)? {
+                Some(name) => name,
+                None => return Ok(tag),
+            },
+        };
         let (event_time, clocks) = self.query.event_time();
         let reads = with_roots(&self.query.inputs, &clocks);
-        let earliest = self.options.start_earliest.unwrap_or(false);
+        // A view shows what its query gives for all rows; a stream goes on from now.
+        let earliest = self.options.start_earliest.unwrap_or(self.key.is_some());
         self.definition.start = session.starts(&reads, earliest).await?;
         let stream = Stream {
             columns: self.columns,
@@ -188,8 +204,46 @@ impl New {
             Some(key) => ObjectKind::View(View { stream, key }),
             None => ObjectKind::Stream(stream),
         };
+        let ddl = session.ddl().await?;
+        if let Some(dropped) = dropped {
+            ddl.drop(BTreeSet::from([dropped]))?;
+        }
         add(session, name, kind, Some(self.query)).await?;
         Ok(tag)
+    }
+
+    /// Whether a view goes on as it is because its query is the same. Otherwise it may be made anew.
+    async fn replaces_view(
+        &self,
+        session: &mut Session,
+        existing: &Object,
+        create: &Create<'_>,
+    ) -> Result<bool, Diagnostic> {
+        let catalog = session.catalog();
+        let running = session.engine.rebind(existing, &catalog).ok();
+        let same = self.options.start_earliest.is_none()
+            && fields(existing.columns()) == fields(&self.columns)
+            && existing.key() == self.key.as_deref()
+            && running.is_some_and(|r| r.inputs == self.query.inputs && r.plan == self.query.plan);
+        if same {
+            let message = format!("materialized view \"{}\" goes on as it is", existing.name);
+            session.notice(notice(message));
+            return Ok(true);
+        }
+        if !catalog.dependents(existing.id).is_empty() {
+            // Who follows its changes would keep the rows of the old query.
+            return Err(Diagnostic::error(
+                SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("cannot replace {} because other objects depend on it", existing.name),
+            )
+            .at(create.name.span())
+            .hint("DROP MATERIALIZED VIEW .. CASCADE drops them too."));
+        }
+        session.notice(notice(format!(
+            "materialized view \"{}\" is made anew from the rows its query reads",
+            existing.name
+        )));
+        Ok(false)
     }
 
     /// `CREATE OR REPLACE` over an existing object: another query over the same output columns goes
@@ -213,10 +267,14 @@ impl New {
                 existing.name
             ));
         };
-        let fields = |columns: &[Column]| arrow_schema(columns).fields().clone();
-        let key = existing.view().map(|v| &v.key);
-        if fields(existing.columns()) != fields(&self.columns) || key != self.key.as_ref() {
+        if fields(existing.columns()) != fields(&self.columns) {
             return refuse(format!("cannot change the columns of {kind} \"{}\"", existing.name));
+        }
+        if self.options.start_earliest == Some(true) {
+            return refuse(format!(
+                "{kind} \"{}\" has rows already and cannot start = 'earliest'",
+                existing.name
+            ));
         }
         let catalog = session.catalog();
         let dependents = catalog.with_dependents([existing.id]);
@@ -233,23 +291,12 @@ impl New {
                 "{kind} \"{}\" goes on with the new query and the state of the old one",
                 existing.name
             )
-        } else if existing.view().is_some() && dependents.len() > 1 {
-            // Who follows its changes would keep the rows of the old query.
-            return refuse(format!(
-                "cannot begin materialized view \"{}\" anew while other objects read it",
-                existing.name
-            ));
         } else {
             self.definition.generation = old.generation + 1;
             let reads = with_roots(&self.query.inputs, &self.query.event_time().1);
-            let earliest = self.options.start_earliest.unwrap_or(false);
-            self.definition.start = session.starts(&reads, earliest).await?;
-            let rows = match existing.view() {
-                Some(_) => "begins anew with the new query: its rows",
-                None => "goes on with the new query behind its last row:",
-            };
+            self.definition.start = session.starts(&reads, false).await?;
             format!(
-                "{kind} \"{}\" {rows} counters and state of the old query are gone",
+                "{kind} \"{}\" goes on with the new query behind its last row: counters and state of the old query are gone",
                 existing.name
             )
         };
@@ -262,9 +309,17 @@ impl New {
         if !kept {
             ddl.stale.push(auspex_exec::runtime::generation_prefix(existing.id, generation));
         }
-        session.notice(Diagnostic { state: SqlState("00000"), ..Diagnostic::warning(told) });
+        session.notice(notice(told));
         Ok(())
     }
+}
+
+fn fields(columns: &[Column]) -> Fields {
+    arrow_schema(columns).fields().clone()
+}
+
+fn notice(message: String) -> Diagnostic {
+    Diagnostic { state: SqlState("00000"), ..Diagnostic::warning(message) }
 }
 
 /// Whether the state of a query serves another: both read the same, and everything below and with

@@ -48,10 +48,6 @@ impl TableWriter for ViewWriter {
         }
         Ok(output)
     }
-
-    fn owned(&self) -> Option<TableId> {
-        Some(self.view)
-    }
 }
 
 /// A failure that is no row's fault.
