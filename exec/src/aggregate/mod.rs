@@ -11,10 +11,17 @@
 //! what is read from it a [`Figure`].
 
 mod choose;
+mod collected;
 mod compile;
+mod distinct;
 mod extremes;
 mod figure;
+mod foreign;
 pub mod interner;
+mod logical;
+mod moments;
+mod outermost;
+mod sample;
 mod set;
 mod slots;
 mod totals;
@@ -32,7 +39,7 @@ use datafusion::common::DataFusionError;
 use crate::error::Result;
 
 pub use compile::{Aggregates, Arguments};
-pub use figure::Figure;
+pub use figure::{Figure, Moment};
 pub use set::{AggregateSet, Results};
 
 /// Where rows stand: `first`, `last`, `array_agg` and `ema` go by event time, then by arrival.
