@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::compute::SortOptions;
-use auspex_plan::nodes::{self, KeyedChanges, StreamDistinct, StreamLimit, StreamTap};
+use auspex_plan::nodes::{
+    self, JoinTime, KeyedChanges, StreamDistinct, StreamJoin, StreamLimit, StreamTap,
+};
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
@@ -61,7 +63,8 @@ fn needs_time(plan: &LogicalPlan) -> bool {
             !(node.is::<StreamLimit>()
                 || node.is::<StreamDistinct>()
                 || node.is::<KeyedChanges>()
-                || node.is::<StreamTap>())
+                || node.is::<StreamTap>()
+                || node.downcast_ref::<StreamJoin>().is_some_and(|j| j.time == JoinTime::Lookup))
         }
         _ => false,
     };
@@ -217,6 +220,11 @@ impl Builder<'_> {
             let schema = nullable(extension.node.schema().as_arrow());
             let operator = Changes::new(key, schema, self.on_error)?;
             return Ok(self.add_node(Box::new(operator), &[source]));
+        }
+        if let Some(join) = node.downcast_ref::<StreamJoin>() {
+            let operator = crate::join::build(join, self.on_error)?;
+            let sources = [self.add(&join.left)?, self.add(&join.right)?];
+            return Ok(self.add_node(operator, &sources));
         }
         if let Some(tap) = node.downcast_ref::<StreamTap>() {
             let values = self.compile_all(&tap.values, &tap.input)?;

@@ -16,16 +16,15 @@ mod clocks;
 pub mod error;
 pub mod expr;
 pub mod graph;
+pub mod join;
 pub mod json;
 pub mod operator;
 pub mod operators;
 mod optimize;
 pub mod progress;
-#[allow(dead_code)]
 mod reorder;
 mod rows;
 pub mod runtime;
-#[allow(dead_code)]
 mod state_rows;
 
 #[cfg(test)]

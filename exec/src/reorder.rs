@@ -236,14 +236,15 @@ fn in_time(
 ) -> Result<Option<Batch>> {
     let rows = batch.len();
     let Some((earliest, _)) = batch.time.bounds(rows) else { return Ok(None) };
-    if earliest >= own.last.max(all.last) {
+    let last = own.last.max(all.last);
+    if earliest >= last && last != i64::MAX {
         return Ok(Some(batch));
     }
     let mut late = Vec::new();
     for row in 0..rows {
         let (sequence, time) = (batch.sequence.get(row), batch.time.get(row));
         let reached = own.before(sequence).max(all.before(sequence));
-        if time < reached {
+        if is_late(time, reached) {
             late.push(row as u32);
             out.late.push(RowFailure {
                 stream: batch.stream.get(row) as u32,
@@ -259,6 +260,11 @@ fn in_time(
     let mut late = late.into_iter().peekable();
     let kept: Vec<u32> = (0..rows as u32).filter(|row| late.next_if_eq(row).is_none()).collect();
     Ok(if kept.is_empty() { None } else { Some(batch.take(&kept)?) })
+}
+
+/// Whether a row is behind a watermark: after the end of input even one at infinity is.
+pub(crate) fn is_late(time: i64, watermark: i64) -> bool {
+    time < watermark || watermark == i64::MAX
 }
 
 /// Why a row of an operator that needs order was left out.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
+use auspex_plan::relation::with_op_column;
 use auspex_plan::types::UTC;
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::{EventBatch, Run};
@@ -78,7 +79,7 @@ pub(crate) fn all() -> Vec<datafusion::logical_expr::Expr> {
     vec![col("k"), col("a"), col("b"), col("v")]
 }
 
-/// Rows of [`schema`] from lines `k a b v`; `-` is null.
+/// Rows of [`schema`] from lines `k a b v`; `-` is null. A fifth word is the column `_op`.
 pub(crate) fn rows(text: &str) -> RecordBatch {
     let lines: Vec<Vec<&str>> = text
         .lines()
@@ -89,13 +90,18 @@ pub(crate) fn rows(text: &str) -> RecordBatch {
     let int = |i: usize| -> ArrayRef {
         Arc::new(word(i).map(|w| w.map(|w| w.parse().expect("int"))).collect::<Int64Array>())
     };
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(word(0).collect::<StringViewArray>()),
         int(1),
         int(2),
         Arc::new(word(3).map(|w| w.map(|w| w.parse().expect("float"))).collect::<Float64Array>()),
     ];
-    RecordBatch::try_new(schema(), columns).expect("rows")
+    let mut schema = schema();
+    if lines.first().is_some_and(|words| words.len() == 5) {
+        columns.push(Arc::new(word(4).collect::<StringViewArray>()));
+        schema = with_op_column(&schema);
+    }
+    RecordBatch::try_new(schema, columns).expect("rows")
 }
 
 /// Events with consecutive places from `sequence` on; the event time of a row is its place.

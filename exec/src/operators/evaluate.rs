@@ -17,7 +17,7 @@ use super::refuse_row;
 ///
 /// # Errors
 /// [`crate::ExecError::Row`] when the policy is to stop.
-pub(super) fn evaluate(
+pub(crate) fn evaluate(
     exprs: &[Compiled],
     batch: Batch,
     on_error: OnError,

@@ -16,6 +16,7 @@ mod window_rows;
 pub use assign_time::AssignTime;
 pub use changes::Changes;
 pub use distinct::Distinct;
+pub(crate) use evaluate::evaluate;
 pub use limit::Limit;
 pub use select::Select;
 pub use tap::TapRows;
@@ -34,7 +35,12 @@ use crate::operator::Output;
 ///
 /// # Errors
 /// [`ExecError::Row`] when the policy is to stop.
-fn refuse_row(row: &Batch, reason: String, on_error: OnError, out: &mut Output) -> Result<()> {
+pub(crate) fn refuse_row(
+    row: &Batch,
+    reason: String,
+    on_error: OnError,
+    out: &mut Output,
+) -> Result<()> {
     let failure = RowFailure {
         stream: row.stream.get(0) as u32,
         offset: row.offset.get(0) as u64,
