@@ -57,6 +57,7 @@ impl Key {
 /// A chain under construction.
 pub(super) struct Chain<'a> {
     pub program: &'a Declarations<'a>,
+    pub relations: &'a Relations<'a>,
     pub plan: LogicalPlan,
     /// The current row.
     pub row: Row,

@@ -2,17 +2,20 @@
 //!
 //! Several streams are joined from left to right. What `.on` equates goes to the first join at
 //! which both sides are there; everything else that it says is a further condition of the first
-//! join that has all of its streams.
+//! join that has all of its streams. A table or materialized view among them is looked up: its
+//! rows are those at the place of the stream's row in the log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
 use auspex_plan::nodes::{JoinTime, StreamJoin};
-use auspex_plan::relation::TIME_COLUMN;
-use datafusion::common::{DFSchema, JoinType, TableReference};
+use auspex_plan::relation::{OP_COLUMN, TIME_COLUMN};
+use datafusion::common::{DFSchema, DataFusionError, JoinType, TableReference};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr as PlanExpr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{
+    Expr as PlanExpr, Extension, LogicalPlan, LogicalPlanBuilder, Projection,
+};
 
 use super::chain::Chain;
 use super::declarations::Declarations;
@@ -36,7 +39,8 @@ pub(super) fn bind<'a>(
     system: bool,
 ) -> std::result::Result<Chain<'a>, Vec<Diagnostic>> {
     let (mut sides, mut problems) = (Vec::new(), Vec::new());
-    let system = system || inputs.len() > 2;
+    let is_stream = |i: &&Input| relations.find_any(&i.relation).is_ok_and(|r| r.key.is_none());
+    let system = system || inputs.iter().filter(is_stream).count() > 2;
     for input in inputs {
         match side(program, relations, input, system) {
             Ok(chain) => sides.push(chain),
@@ -46,7 +50,16 @@ pub(super) fn bind<'a>(
     if !problems.is_empty() {
         return Err(problems);
     }
-    join(program, decl, (kind, inputs), sides).map_err(|problem| vec![*problem])
+    join((program, relations), decl, (kind, inputs), sides).map_err(|problem| vec![*problem])
+}
+
+/// An input of a join.
+struct Side<'a> {
+    chain: Chain<'a>,
+    /// The key's columns, of a table or view.
+    key: Option<Vec<PlanExpr>>,
+    /// Conditions on a table's rows, which are part of what makes a partner.
+    conditions: Vec<(Value, Span)>,
 }
 
 /// The name of an input before a dot.
@@ -60,8 +73,8 @@ fn side<'a>(
     relations: &'a Relations<'a>,
     input: &'a Input,
     system: bool,
-) -> Result<Chain<'a>> {
-    let relation = relations.find(&input.relation)?;
+) -> Result<Side<'a>> {
+    let relation = relations.find_any(&input.relation)?;
     let mut plan = source::leaf(&relation, system, &input.relation)?;
     if relation.name != name(input) {
         let aliased = LogicalPlanBuilder::from(plan).alias(TableReference::bare(name(input)));
@@ -70,10 +83,22 @@ fn side<'a>(
     }
     let mut aliases = vec![input.relation.name.clone()];
     aliases.extend(input.label.as_ref().map(|label| label.name.clone()));
-    let mut chain = source::chain(program, plan, aliases);
+    let mut chain = source::chain((program, relations), plan, aliases);
     chain.bindings.insert(input.relation.name.clone(), relation.id);
+    let key = relation.key.as_ref().map(|key| {
+        // The kind of change is nobody's business.
+        chain.row.fields.retain(|f| f.name != OP_COLUMN);
+        let column = |at: &usize| PlanExpr::Column(chain.row.fields[*at].column.clone());
+        key.iter().map(column).collect()
+    });
+    let mut conditions = Vec::new();
     for op in &input.ops {
         match op.name.name.as_str() {
+            "where" | "filter" if key.is_some() => {
+                let condition = only(op)?;
+                let mut binder = Binder::new(program, Some(&chain.row));
+                conditions.push((binder.condition(condition, "the condition")?, condition.span));
+            }
             "where" | "filter" => operations::apply(&mut chain, op)?,
             "on" => {}
             other => {
@@ -84,7 +109,7 @@ fn side<'a>(
             }
         }
     }
-    Ok(chain)
+    Ok(Side { chain, key, conditions })
 }
 
 /// What is known about a join before its plan is made.
@@ -113,16 +138,23 @@ struct Member {
 }
 
 fn join<'a>(
-    program: &'a Declarations<'a>,
+    (program, relations): (&'a Declarations<'a>, &'a Relations<'a>),
     decl: &'a StreamDecl,
     (kind, inputs): (JoinKind, &'a [Input]),
-    sides: Vec<Chain<'a>>,
+    sides: Vec<Side<'a>>,
 ) -> Result<Chain<'a>> {
     let source = &decl.source;
     let names = names(kind, inputs, source)?;
-    let ops = Operations::of(decl);
-    let mut joined = source::chain(program, LogicalPlan::default(), Vec::new());
+    tables_last(kind, inputs, &sides)?;
+    let mut ops = Operations::of(decl);
+    let mut joined = source::chain((program, relations), LogicalPlan::default(), Vec::new());
+    let streams = sides.iter().filter(|s| s.key.is_none()).count();
     let bound_us = match ops.bound {
+        // A stream alone is not joined in time: the window is one over the result.
+        _ if streams < 2 => {
+            ops.bound = None;
+            None
+        }
         Some(op) => Some(bound(&joined, op)?),
         None if kind == JoinKind::AsOf => None,
         None => return Err(unbounded(source)),
@@ -136,8 +168,9 @@ fn join<'a>(
     }
     let mut plans = Vec::with_capacity(sides.len());
     for side in sides {
-        joined.bindings.extend(side.bindings);
-        plans.push(side.plan);
+        joined.bindings.extend(side.chain.bindings);
+        join.conditions.extend(side.conditions);
+        plans.push((side.chain.plan, side.key));
     }
     let plan = join.plan(kind, bound_us, plans)?;
     let left_only = matches!(kind, JoinKind::Semi | JoinKind::Anti);
@@ -171,6 +204,27 @@ fn names<'a>(kind: JoinKind, inputs: &'a [Input], source: &Source) -> Result<Vec
         }
     }
     Ok(names)
+}
+
+/// Rows of a stream look rows of tables up, not the other way round.
+fn tables_last(kind: JoinKind, inputs: &[Input], sides: &[Side<'_>]) -> Result<()> {
+    let table = sides.iter().position(|side| side.key.is_some());
+    let Some(table) = table else { return Ok(()) };
+    let refuse = |at: usize, message: String| {
+        let (state, code) = (SqlState::INVALID_OBJECT_DEFINITION, codes::MISPLACED_OPERATION);
+        Err(hint(
+            error(state, code, inputs[at].span, message),
+            "`join`, `left_join`, `semi_join` and `anti_join` look rows of a table up: \
+             `left_join(stream, table).on(..)`",
+        ))
+    };
+    if table == 0 || sides[table..].iter().any(|side| side.key.is_none()) {
+        return refuse(table, "the streams of a join stand before its tables".into());
+    }
+    if matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::AsOf) {
+        return refuse(table, format!("`{}` needs two streams", kind.word()));
+    }
+    Ok(())
 }
 
 /// The operations of a declaration that belong to its join.
@@ -221,10 +275,10 @@ fn unbounded(source: &Source) -> Box<Diagnostic> {
 }
 
 /// A row with the columns of all sides.
-fn all_columns(sides: &[Chain<'_>], names: &[&str], span: Span) -> Result<Row> {
+fn all_columns(sides: &[Side<'_>], names: &[&str], span: Span) -> Result<Row> {
     let mut schema = DFSchema::empty();
     let mut row = Row::of(&LogicalPlan::default(), Vec::new());
-    for side in sides {
+    for side in sides.iter().map(|s| &s.chain) {
         schema = schema.join(&side.row.schema).map_err(|e| internal(span, &e))?;
         row.fields.extend(side.row.fields.iter().cloned());
         row.system.extend(side.row.system.iter().cloned());
@@ -297,13 +351,13 @@ impl<'a> Join<'a, '_> {
         &mut self,
         kind: JoinKind,
         bound_us: Option<i64>,
-        plans: Vec<LogicalPlan>,
+        plans: Vec<(LogicalPlan, Option<Vec<PlanExpr>>)>,
     ) -> Result<LogicalPlan> {
         let span = self.source.span;
-        let (join_type, time) = join_kind(kind, bound_us);
+        let (join_type, in_time) = join_kind(kind, bound_us);
         let mut plans = plans.into_iter();
-        let mut left = plans.next().unwrap_or_default();
-        for (right, at) in plans.zip(1..) {
+        let mut left = plans.next().map(|(plan, _)| plan).unwrap_or_default();
+        for ((right, key), at) in plans.zip(1..) {
             let on = self.keys(at)?;
             if on.is_empty() {
                 return Err(hint(
@@ -319,10 +373,16 @@ impl<'a> Join<'a, '_> {
                     format!("add `.on({}.key == {}.key)`", self.names[0], self.names[at]),
                 ));
             }
-            let filter = self.filter(at, bound_us)?;
-            let join = StreamJoin::try_new(left, right, join_type, time, on, filter, Vec::new());
+            let time = if key.is_some() { JoinTime::Lookup } else { in_time };
+            let filter = self.filter(at, bound_us.filter(|_| key.is_none()))?;
+            let looked_up = key.is_some();
+            let identity = key.unwrap_or_default();
+            let join = StreamJoin::try_new(left, right, join_type, time, on, filter, identity);
             let join = join.map_err(|e| internal(span, &e))?;
             left = LogicalPlan::Extension(Extension { node: Arc::new(join) });
+            if looked_up {
+                left = without_change(left).map_err(|e| internal(span, &e))?;
+            }
         }
         Ok(left)
     }
@@ -392,6 +452,19 @@ impl<'a> Join<'a, '_> {
         })?;
         Ok(Value::leaf(PlanExpr::Column(field.column.clone()), field.ty.clone()))
     }
+}
+
+/// A look-up's rows without the kind of change of the table's row.
+pub(super) fn without_change(
+    plan: LogicalPlan,
+) -> std::result::Result<LogicalPlan, DataFusionError> {
+    let columns = plan.schema().columns();
+    let shown = columns.iter().filter(|c| c.name != OP_COLUMN);
+    let shown: Vec<PlanExpr> = shown.cloned().map(PlanExpr::Column).collect();
+    if shown.len() == columns.len() {
+        return Ok(plan);
+    }
+    Projection::try_new(shown, Arc::new(plan)).map(LogicalPlan::Projection)
 }
 
 fn join_kind(kind: JoinKind, bound_us: Option<i64>) -> (JoinType, JoinTime) {

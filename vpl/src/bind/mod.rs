@@ -17,6 +17,7 @@ mod calls;
 mod chain;
 mod container;
 mod declarations;
+mod enrich;
 mod expression;
 mod inline;
 mod joins;

@@ -12,12 +12,12 @@ use super::expression::Binder;
 use super::problem::{Result, arguments, error, hint, missing, unknown, unsupported};
 use super::row::Field;
 use super::value::{Value, coerce, is_timestamp};
-use super::{aggregates, windows};
+use super::{aggregates, enrich, windows};
 use crate::ast::{Arg, Expr, ExprKind, Ident, Op, OpArgs, SourceKind, StreamDecl};
 use crate::codes;
 
 /// Operations that work.
-const DONE: [&str; 20] = [
+const DONE: [&str; 21] = [
     "where",
     "filter",
     "select",
@@ -38,10 +38,11 @@ const DONE: [&str; 20] = [
     "order_by",
     "on",
     "within",
+    "enrich",
 ];
 
 /// Operations of the language that are not built yet.
-const LATER: [&str; 20] = [
+const LATER: [&str; 19] = [
     "map",
     "process",
     "tap",
@@ -56,7 +57,6 @@ const LATER: [&str; 20] = [
     "trend_aggregate",
     "score",
     "forecast",
-    "enrich",
     "strategy",
     "after_match",
     "emit_each",
@@ -74,17 +74,15 @@ pub(super) fn refuse_early(decl: &StreamDecl) -> Option<Box<Diagnostic>> {
     if let SourceKind::Timer(_) = &decl.source.kind {
         return Some(unsupported(decl.source.span, "a timer"));
     }
-    // The first window of a join is its bound.
-    let mut bound = matches!(decl.source.kind, SourceKind::Join { .. });
-    let mut windowed = false;
+    // Which window of a join is its bound depends on what is joined.
+    let mut windowed = matches!(decl.source.kind, SourceKind::Join { .. });
     for op in ops {
         match op.name.name.as_str() {
-            "window" | "within" if bound => bound = false,
             "window" => windowed = true,
             "aggregate" if !windowed && !emits_changes(op) => {
                 return Some(unbounded_aggregate(op.span));
             }
-            "order_by" if !windowed => return Some(unbounded_order(op)),
+            "order_by" if !windowed => return Some(unbounded_order(op.span)),
             _ => {}
         }
     }
@@ -99,6 +97,7 @@ fn emits_changes(op: &Op) -> bool {
     })
 }
 
+/// Aggregates of an endless stream never come to an end.
 pub(super) fn unbounded_aggregate(span: Span) -> Box<Diagnostic> {
     hint(
         error(
@@ -111,12 +110,13 @@ pub(super) fn unbounded_aggregate(span: Span) -> Box<Diagnostic> {
     )
 }
 
-fn unbounded_order(op: &Op) -> Box<Diagnostic> {
+/// Rows of an endless stream cannot be ordered.
+pub(super) fn unbounded_order(span: Span) -> Box<Diagnostic> {
     hint(
         error(
             SqlState::INVALID_OBJECT_DEFINITION,
             codes::UNBOUNDED,
-            op.span,
+            span,
             "`.order_by` of an endless stream never has a result",
         ),
         "put `.window(1m)` before it: the rows of each window are then ordered",
@@ -157,6 +157,7 @@ pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
             _ => Err(arguments(op.span, "`.order_by` takes values to order by")),
         },
         "aggregate" => aggregates::aggregate(chain, op),
+        "enrich" => enrich::enrich(chain, op, all_args(op)?),
         "collect" => aggregates::collect(chain, op, positional(op)?),
         "having" if chain.aggregated => {
             chain.filter(&one(op, "a condition")?.value, "the condition of `.having`")

@@ -18,23 +18,33 @@ pub(super) struct Relation {
     pub name: String,
     pub columns: Vec<Column>,
     pub clocks: Vec<Clock>,
+    /// Positions of the key's columns of a table or materialized view.
+    pub key: Option<Vec<usize>>,
 }
 
 impl Relation {
-    /// The leaf of a plan; with the system columns when they are needed.
+    /// The leaf of a plan; with the system columns when they are needed. Of a table or view these
+    /// are its changes.
     pub(super) fn source(&self, system: bool) -> StreamRelation {
         let schema = arrow_schema(&self.columns);
+        if self.key.is_some() {
+            return StreamRelation::changes(self.id, self.name.clone(), &schema);
+        }
         StreamRelation::new(self.id, self.name.clone(), &schema, self.clocks.clone(), system)
     }
 
-    /// The stream, when the object is one.
+    /// The stream, table or view, when the object is one.
     pub(super) fn of(object: &Object) -> Option<Relation> {
-        let stream = object.stream()?;
+        let key = object.key().map(<[usize]>::to_vec);
+        if key.is_none() && object.stream().is_none() {
+            return None;
+        }
         Some(Relation {
             id: object.id,
             name: object.name.name.clone(),
-            columns: stream.columns.clone(),
+            columns: object.columns().to_vec(),
             clocks: object.clocks(),
+            key,
         })
     }
 }
@@ -57,6 +67,18 @@ pub(super) struct Relations<'a> {
 impl Relations<'_> {
     /// The stream called `name`.
     pub(super) fn find(&self, name: &Ident) -> Result<Relation> {
+        let found = self.find_any(name)?;
+        if found.key.is_none() {
+            return Ok(found);
+        }
+        let problem =
+            unsupported(name.span, format!("reading the table `{}` in a stream", name.name));
+        let example = "look its rows up for those of a stream: `join(stream, table).on(..)`";
+        Err(super::problem::hint(problem, example))
+    }
+
+    /// The stream, table or view called `name`.
+    pub(super) fn find_any(&self, name: &Ident) -> Result<Relation> {
         if let Some(bindings) = self.bindings {
             let object = bindings.get(&name.name).and_then(|id| self.catalog.get(*id));
             return object.and_then(Relation::of).ok_or_else(|| self.unknown(name));
@@ -73,10 +95,6 @@ impl Relations<'_> {
             .or_else(|| self.catalog.resolve(DEFAULT_SCHEMA, &name.name));
         match object {
             None => Err(self.unknown(name)),
-            Some(o) if o.table().is_some() => Err(unsupported(
-                name.span,
-                format!("reading the table `{}` in a stream", name.name),
-            )),
             Some(o) => Relation::of(o).ok_or_else(|| {
                 let message = format!("`{}` is a {}, not a stream", name.name, o.kind_name());
                 let state = SqlState::WRONG_OBJECT_TYPE;

@@ -50,12 +50,13 @@ pub(super) fn bind<'a>(
 }
 
 pub(super) fn chain<'a>(
-    program: &'a Declarations<'a>,
+    (program, relations): (&'a Declarations<'a>, &'a Relations<'a>),
     plan: LogicalPlan,
     aliases: Vec<String>,
 ) -> Chain<'a> {
     Chain {
         program,
+        relations,
         row: Row::of(&plan, aliases),
         plan,
         bindings: BTreeMap::new(),
@@ -84,7 +85,7 @@ fn scan<'a>(
     let plan = leaf(&relation, system, name)?;
     let mut aliases = vec![name.name.clone()];
     aliases.extend(alias.map(|a| a.name.clone()));
-    let mut chain = chain(program, plan, aliases);
+    let mut chain = chain((program, relations), plan, aliases);
     chain.bindings.insert(name.name.clone(), relation.id);
     Ok(chain)
 }
@@ -115,7 +116,7 @@ fn merge<'a>(
         return Err(problems);
     }
     let columns = union_columns(&chains).map_err(|p| vec![*p])?;
-    let mut merged = chain(program, LogicalPlan::default(), Vec::new());
+    let mut merged = chain((program, relations), LogicalPlan::default(), Vec::new());
     let mut plans = Vec::with_capacity(chains.len());
     for (input, branch) in chains {
         merged.bindings.extend(branch.bindings.clone());

@@ -13,7 +13,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, SortExpr};
 
 use super::chain::Chain;
-use super::operations::{constant, planned_keys};
+use super::operations::{constant, planned_keys, unbounded_order};
 use super::problem::{Result, arguments, error, hint, internal, mismatch, missing};
 use super::row::{Field, Row};
 use super::value::{Value, is_number, is_text, is_timestamp};
@@ -386,6 +386,7 @@ fn again(chain: &mut Chain<'_>, op: &Op) -> Result<()> {
         return Ok(());
     }
     let window = match chain.closed {
+        None => return Err(unbounded_order(op.span)),
         Some(Window::Hop { slide_us, offset_us, .. }) => {
             Window::tumble(slide_us, offset_us % slide_us)
         }

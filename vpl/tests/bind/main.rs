@@ -13,7 +13,10 @@ mod evaluate;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use auspex_plan::catalog::Catalog;
+use auspex_plan::ColumnType;
+use auspex_plan::catalog::{
+    Catalog, CatalogCommand, Column, Object, ObjectKind, ObjectName, Table,
+};
 use auspex_plan::diagnostic::Diagnostic;
 use auspex_vpl::bind::{BindContext, BoundProgram, bind, rebind};
 
@@ -46,6 +49,24 @@ fn bound(text: &str, catalog: &Catalog) -> Result<BoundProgram, Vec<Diagnostic>>
     bind(&parsed.program, text, &BindContext { catalog, schema: "public", next_id, infer: None })
 }
 
+/// A database with a table, which streams can look up.
+fn catalog() -> Catalog {
+    let columns = vec![
+        Column::new("id", ColumnType::BigInt),
+        Column::new("name", ColumnType::Text),
+        Column::new("tier", ColumnType::BigInt),
+    ];
+    let mut catalog = Catalog::new();
+    let object = Object {
+        id: catalog.next_id(),
+        name: ObjectName::new("public", "customers"),
+        created_us: 0,
+        kind: ObjectKind::Table(Table { columns, primary_key: vec![0], checks: vec![] }),
+    };
+    catalog.apply(&CatalogCommand::Create { drop: vec![], objects: vec![object] }).unwrap();
+    catalog
+}
+
 fn shown(text: &str, diagnostics: &[Diagnostic]) -> String {
     let lines = diagnostics.iter().map(|d| {
         let (line, column) = d.span.map_or((0, 0), |s| s.line_column(text));
@@ -59,7 +80,7 @@ fn shown(text: &str, diagnostics: &[Diagnostic]) -> String {
 fn check(path: &Path) {
     let (head, sections) = read(path);
     let text = program_text(&head);
-    let result = bound(&text, &Catalog::new());
+    let result = bound(&text, &catalog());
     let input = sections.iter().find(|(h, _)| h == "input").map_or("", |(_, b)| b.as_str());
     let found: Vec<Section> = sections
         .iter()
@@ -170,7 +191,7 @@ fn optimised_plans_give_the_same_rows() {
 
 #[test]
 fn damaged_programs_are_refused_or_bound_but_never_panic() {
-    let catalog = Catalog::new();
+    let catalog = catalog();
     let folders = ["expressions", "streams", "functions", "plans", "refused"];
     for path in folders.iter().flat_map(|f| cases(f)) {
         let (head, _) = read(&path);
@@ -228,12 +249,11 @@ fn long_expressions_are_bound_or_refused_without_overflowing_the_stack() {
 
 #[test]
 fn a_stored_definition_gives_the_same_plan_again() {
-    use auspex_plan::catalog::{CatalogCommand, Object, ObjectKind, ObjectName};
     let folders = ["expressions", "streams", "functions", "plans"];
     for path in folders.iter().flat_map(|f| cases(f)) {
         let (head, _) = read(&path);
         let text = program_text(&head);
-        let mut catalog = Catalog::new();
+        let mut catalog = catalog();
         let program = bound(&text, &catalog).unwrap();
         let objects = program.items.iter().map(|item| Object {
             id: item.id,
