@@ -187,12 +187,15 @@ impl Engine {
         Binder::new(catalog.clone(), self.plans.functions(), Arc::new(sources))
     }
 
-    /// The plan of a stored SQL query.
+    /// The plan of a stored SQL query; `view` for that of a materialized view.
     pub(super) fn rebind_sql(
         self: &Arc<Self>,
         definition: &Definition,
         catalog: &Arc<Catalog>,
+        view: bool,
     ) -> Result<ContinuousQuery, Diagnostic> {
-        self.stored_binder(catalog).rebind(definition).map(|bound| bound.query)
+        let binder = self.stored_binder(catalog);
+        let bound = if view { binder.rebind_view(definition) } else { binder.rebind(definition) };
+        bound.map(|bound| bound.query)
     }
 }

@@ -127,7 +127,7 @@ impl Engine {
             Diagnostic::error(SqlState::INTERNAL_ERROR, "the object has no query")
         })?;
         let mut query = match definition.language {
-            Language::Sql => self.rebind_sql(definition, catalog)?,
+            Language::Sql => self.rebind_sql(definition, catalog, object.view().is_some())?,
             Language::Vpl => auspex_vpl::bind::rebind(
                 &definition.text,
                 definition.item.as_deref().unwrap_or_default(),

@@ -64,7 +64,7 @@ fn mismatch(wanted: &ColumnType, found: &arrow::datatypes::DataType) -> Diagnost
 }
 
 /// Evaluates an expression that refers to nothing.
-fn fold(expr: PlanExpr) -> Result<ScalarValue> {
+pub(crate) fn fold(expr: PlanExpr) -> Result<ScalarValue> {
     let schema = Arc::new(DFSchema::empty());
     let context = SimplifyContext::builder()
         .with_schema(schema.clone())

@@ -9,7 +9,9 @@ use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
 };
@@ -45,6 +47,8 @@ pub(crate) struct Context<'a> {
     pub(crate) system_columns: bool,
     /// A relation that is not in the catalog: the rows a statement itself has at hand.
     pub(crate) extra: Option<(String, Arc<dyn TableSource>)>,
+    /// Plans the windows in FROM.
+    pub(crate) relations: Vec<Arc<dyn RelationPlanner>>,
     pub(crate) options: ConfigOptions,
     pub(crate) types: Arc<dyn TypePlanner>,
 }
@@ -53,7 +57,15 @@ impl<'a> Context<'a> {
     pub(crate) fn new(binder: &'a Binder, reader: Reader, system_columns: bool) -> Self {
         let options = session_config().options().as_ref().clone();
         let types = Arc::new(Types);
-        Context { binder, reader, system_columns, extra: None, options, types }
+        Context {
+            binder,
+            reader,
+            system_columns,
+            extra: None,
+            relations: Vec::new(),
+            options,
+            types,
+        }
     }
 
     pub(crate) fn planner(&self) -> SqlToRel<'_, Context<'a>> {
@@ -72,7 +84,11 @@ impl<'a> Context<'a> {
         let system = self.system_columns && object.stream().is_some();
         match self.reader {
             Reader::Terminating => self.binder.sources.relation(object, system),
-            Reader::Continuous => Arc::new(StreamRelation::of(object, system)),
+            Reader::Continuous => {
+                let mut relation = StreamRelation::of(object, system);
+                relation.keyed = object.key().is_some();
+                Arc::new(relation)
+            }
         }
     }
 }
@@ -115,12 +131,16 @@ impl ContextProvider for Context<'_> {
         &self.binder.functions.planners
     }
 
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
+    }
+
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
         Some(self.types.clone())
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.binder.functions.scalar(name).cloned()
+        super::stream::marked_function(name).or_else(|| self.binder.functions.scalar(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -1,19 +1,15 @@
-//! Continuous queries: what they may consist of, and the nodes that differ for endless input.
+//! Continuous queries and what the catalog keeps of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use auspex_plan::catalog::{Column, Definition, ObjectId};
-use auspex_plan::nodes::{StreamDistinct, StreamLimit};
 use auspex_plan::{ColumnType, ContinuousQuery, Diagnostic, SqlState};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{
-    Distinct, Expr, Extension, FetchType, Limit, LogicalPlan, SkipType,
-};
+use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast::{self, Spanned};
 
 use super::context::Reader;
 use super::query::{canonical, shown_columns};
+use super::stream::{self, Target, refusal};
 use super::{Binder, Result, error};
 use crate::datetime::Zone;
 use crate::statement::Query;
@@ -35,9 +31,15 @@ pub struct BoundContinuous {
 impl Binder {
     /// Binds a continuous query: `CREATE STREAM .. AS`, `SUBSCRIBE (..)`.
     pub fn bind_continuous(&self, query: &Query) -> Result<BoundContinuous> {
-        if let Some(span) = query.emission.span() {
-            return Err(refusal("EMIT", "").at(span));
-        }
+        self.continuous(query, Target::Stream)
+    }
+
+    /// Binds the query of a materialized view.
+    pub fn bind_view(&self, query: &Query) -> Result<BoundContinuous> {
+        self.continuous(query, Target::View)
+    }
+
+    fn continuous(&self, query: &Query, target: Target) -> Result<BoundContinuous> {
         refuse_clauses(query)?;
         let stored = self.clone().with_time_zone(Zone::UTC);
         let planned = stored.plan(query, Reader::Continuous, &[], None)?;
@@ -49,10 +51,11 @@ impl Binder {
             .hint("A continuous query outlives the statement; write the value in.")
             .at(query.span));
         }
-        let plan = canonical(planned.plan)
+        let lowered = stream::lower(planned.plan, query, &stored, target)
+            .map_err(|d| d.at_opt(Some(query.span)))?;
+        let plan = canonical(lowered.plan)
             .and_then(|plan| stored.coerce(plan))
             .map_err(error::unplaced)?;
-        let plan = endless(plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let columns = output_columns(&plan).map_err(|d| d.at_opt(Some(query.span)))?;
         let inputs: Vec<ObjectId> = planned.found.relations().into_iter().collect();
         if inputs.is_empty() {
@@ -69,48 +72,41 @@ impl Binder {
             },
             columns,
             bindings: planned.found.bindings,
-            key: Vec::new(),
+            key: lowered.key.unwrap_or_default(),
         })
-    }
-
-    /// Binds the query of a materialized view.
-    pub fn bind_view(&self, query: &Query) -> Result<BoundContinuous> {
-        self.bind_continuous(query)?;
-        Err(Diagnostic::unsupported("a materialized view needs an aggregate")
-            .hint("Use CREATE STREAM .. AS for rows that never change.")
-            .at(query.span))
     }
 
     /// Binds the query of a derived stream again when the server starts. Names mean what they
     /// meant when the query was created, whatever the objects are called now.
     pub fn rebind(&self, definition: &Definition) -> Result<BoundContinuous> {
+        self.again(definition, Target::Stream)
+    }
+
+    /// [`Binder::rebind`] of a materialized view.
+    pub fn rebind_view(&self, definition: &Definition) -> Result<BoundContinuous> {
+        self.again(definition, Target::View)
+    }
+
+    fn again(&self, definition: &Definition, target: Target) -> Result<BoundContinuous> {
         let mut binder = self.clone();
         binder.bindings.clone_from(&definition.bindings);
         let query = crate::parse::parse_query(&definition.text)?;
-        let mut bound = binder.bind_continuous(&query)?;
+        let mut bound = binder.continuous(&query, target)?;
         bound.query.on_error = definition.on_error;
         Ok(bound)
     }
 }
 
 /// Clauses that need an end of the input. Those of DataFusion's plan are refused again in
-/// [`endless`]; here the place in the text is known.
+/// [`stream::lower`]; here the place in the text is known.
 fn refuse_clauses(query: &Query) -> Result<()> {
     use std::ops::ControlFlow;
     struct Clauses;
     type Refusal = (&'static str, &'static str, sqlparser::tokenizer::Span);
-    const AGGREGATES: &str = "Run the query with SELECT over the retained rows.";
     impl ast::Visitor for Clauses {
         type Break = Refusal;
 
         fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Refusal> {
-            if let Some(order) = &query.order_by {
-                return ControlFlow::Break((
-                    "ORDER BY",
-                    "Rows of a stream are in the order in which they came.",
-                    order.span(),
-                ));
-            }
             if query.with.as_ref().is_some_and(|w| w.recursive) {
                 return ControlFlow::Break(("WITH RECURSIVE", "", query.span()));
             }
@@ -131,27 +127,9 @@ fn refuse_clauses(query: &Query) -> Result<()> {
         }
 
         fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<Refusal> {
-            if let ast::GroupByExpr::Expressions(exprs, _) = &select.group_by
-                && let Some(first) = exprs.first()
-            {
-                return ControlFlow::Break(("GROUP BY", AGGREGATES, first.span()));
-            }
-            if let Some(having) = &select.having {
-                return ControlFlow::Break(("HAVING", AGGREGATES, having.span()));
-            }
             if let Some(ast::Distinct::On(exprs)) = &select.distinct {
                 let span = exprs.first().map_or(select.span(), Spanned::span);
                 return ControlFlow::Break(("DISTINCT ON", "Use SELECT DISTINCT.", span));
-            }
-            if let Some(join) = select.from.iter().find_map(|f| f.joins.first()) {
-                return ControlFlow::Break(("JOIN", "", join.relation.span()));
-            }
-            if let Some(second) = select.from.get(1) {
-                return ControlFlow::Break((
-                    "a join of several relations",
-                    "",
-                    second.relation.span(),
-                ));
             }
             ControlFlow::Continue(())
         }
@@ -178,87 +156,6 @@ fn refuse_clauses(query: &Query) -> Result<()> {
         ControlFlow::Break((what, hint, span)) => {
             Err(refusal(what, hint).at_opt(query.source.span(span)).at_opt(Some(query.span)))
         }
-    }
-}
-
-fn refusal(what: &str, hint: &str) -> Diagnostic {
-    let error = Diagnostic::unsupported(format!("{what} is not supported in a continuous query"));
-    if hint.is_empty() { error } else { error.hint(hint) }
-}
-
-/// Replaces the nodes that have another meaning on endless input, and refuses those without one.
-fn endless(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let inputs = plan
-        .inputs()
-        .into_iter()
-        .map(|input| endless(input.clone()))
-        .collect::<Result<Vec<_>>>()?;
-    let with_inputs = |plan: &LogicalPlan, inputs: Vec<LogicalPlan>| {
-        plan.with_new_exprs(plan.expressions(), inputs).map_err(error::unplaced)
-    };
-    match plan {
-        LogicalPlan::TableScan(_) => Ok(plan),
-        LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Union(_) => with_inputs(&plan, inputs),
-        LogicalPlan::Distinct(Distinct::All(_)) => {
-            let input = only(inputs)?;
-            let on = columns(input.schema());
-            Ok(extension(StreamDistinct { input, on }))
-        }
-        LogicalPlan::Limit(limit) => {
-            let limit_to = rows(&limit)?;
-            Ok(extension(StreamLimit { input: only(inputs)?, limit: limit_to, keys: Vec::new() }))
-        }
-        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
-            Err(refusal("a part of the query without a stream", "Every part must read a stream."))
-        }
-        LogicalPlan::Aggregate(_) => Err(refusal("an aggregate", "")),
-        LogicalPlan::Join(_) => Err(refusal("a join", "")),
-        LogicalPlan::Sort(_) => Err(refusal("ORDER BY", "")),
-        LogicalPlan::Window(_) => Err(refusal("a window function", "")),
-        LogicalPlan::Unnest(_) => Err(refusal("unnest()", "")),
-        _ => Err(refusal("this kind of query", "")),
-    }
-}
-
-fn only(mut inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
-    inputs.pop().ok_or_else(|| {
-        Diagnostic::error(SqlState::INTERNAL_ERROR, "a plan node has lost its input")
-    })
-}
-
-fn columns(schema: &DFSchema) -> Vec<Expr> {
-    schema.columns().into_iter().map(Expr::Column).collect()
-}
-
-fn extension<N: datafusion::logical_expr::UserDefinedLogicalNode + 'static>(
-    node: N,
-) -> LogicalPlan {
-    LogicalPlan::Extension(Extension { node: Arc::new(node) })
-}
-
-/// The number of a LIMIT, which must be written as one.
-fn rows(limit: &Limit) -> Result<u64> {
-    let unsupported = || {
-        refusal(
-            "this LIMIT",
-            "LIMIT takes a number: the first rows of the whole life of the stream.",
-        )
-    };
-    match limit.get_skip_type() {
-        Ok(SkipType::Literal(0)) => {}
-        _ => return Err(refusal("OFFSET", "Use the system column _offset in WHERE.")),
-    }
-    match limit.get_fetch_type() {
-        Ok(FetchType::Literal(Some(n))) => u64::try_from(n).map_err(|_| unsupported()),
-        _ => match limit.fetch.as_deref() {
-            Some(Expr::Literal(ScalarValue::Int64(Some(n)), _)) => {
-                u64::try_from(*n).map_err(|_| unsupported())
-            }
-            _ => Err(unsupported()),
-        },
     }
 }
 

@@ -16,6 +16,7 @@ mod context;
 mod continuous;
 mod convert;
 mod error;
+mod from;
 mod functions;
 mod insert;
 mod names;
@@ -25,6 +26,7 @@ mod resolve;
 mod returning;
 mod rules;
 mod scope;
+mod stream;
 mod values;
 mod wildcard;
 

@@ -14,6 +14,7 @@ use sqlparser::ast;
 use super::context::{Context, Reader};
 use super::parameters::Parameters;
 use super::resolve::{Found, Resolver};
+use super::stream::FromPlanner;
 use super::{Binder, Result, error, names};
 use crate::source::Source;
 use crate::statement::Query;
@@ -41,11 +42,6 @@ pub(crate) struct Planned {
 impl Binder {
     /// Binds a query. `declared` are the parameter types the client gave.
     pub fn bind_query(&self, query: &Query, declared: &[Option<ColumnType>]) -> Result<BoundQuery> {
-        if let Some(span) = query.emission.span() {
-            return Err(Diagnostic::unsupported("a query that ends has nothing to emit later")
-                .hint("EMIT and OUTPUT belong to CREATE STREAM .. AS and CREATE MATERIALIZED VIEW.")
-                .at(span));
-        }
         let planned = self.plan(query, Reader::Terminating, declared, None)?;
         let plan =
             canonical(planned.plan).and_then(|plan| self.coerce(plan)).map_err(error::unplaced)?;
@@ -76,6 +72,11 @@ impl Binder {
         declared: &[Option<ColumnType>],
         extra: Option<(String, Arc<dyn TableSource>)>,
     ) -> Result<Planned> {
+        if let (Reader::Terminating, Some(span)) = (reader, query.emission.span()) {
+            return Err(Diagnostic::unsupported("a query that ends has nothing to emit later")
+                .hint("EMIT and OUTPUT belong to CREATE STREAM .. AS and CREATE MATERIALIZED VIEW.")
+                .at(span));
+        }
         let mut ast = query.ast.clone();
         let mut params = Parameters::new(ast.as_ref(), declared).map_err(|d| d.at(query.span))?;
         let mut resolver = Resolver::new(self, &query.source, reader);
@@ -84,6 +85,11 @@ impl Binder {
         params.suggest(&found.casts);
         let mut context = Context::new(self, reader, found.system_columns);
         context.extra = extra;
+        if !found.windows.is_empty() {
+            let windows = found.windows.clone();
+            context.relations =
+                vec![Arc::new(FromPlanner { binder: self.clone(), reader, windows })];
+        }
         let mut plan = plan_ast(&context, &mut ast, &params, &query.source)?;
         if !params.complete() {
             params.infer(&plan);

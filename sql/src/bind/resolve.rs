@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use auspex_plan::catalog::{Object, ObjectId};
 use auspex_plan::diagnostic::did_you_mean;
-use auspex_plan::relation::SYSTEM_COLUMNS;
+use auspex_plan::relation::{REVISION_COLUMN, SYSTEM_COLUMNS};
 use auspex_plan::{ColumnType, Diagnostic, Span, SqlState};
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select,
@@ -19,6 +19,7 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span as AstSpan;
 
 use super::context::Reader;
+use super::from::{FromWindow, is_window_function, retention_hint};
 use super::names;
 use super::scope::Frame;
 use super::{Binder, Result};
@@ -33,6 +34,10 @@ pub(crate) struct Found {
     pub(crate) casts: BTreeMap<usize, ColumnType>,
     /// The statement names a system column.
     pub(crate) system_columns: bool,
+    /// The statement names `_revision`.
+    pub(crate) revision: bool,
+    /// Windows in FROM.
+    pub(crate) windows: Vec<FromWindow>,
 }
 
 impl Found {
@@ -51,9 +56,9 @@ pub(crate) enum Relation<'a> {
 }
 
 pub(crate) struct Resolver<'a> {
-    binder: &'a Binder,
+    pub(super) binder: &'a Binder,
     source: &'a Arc<Source>,
-    reader: Reader,
+    pub(super) reader: Reader,
     /// Names that are relations although the catalog does not know them.
     pub(crate) known: Vec<String>,
     pub(super) frames: Vec<Frame>,
@@ -77,7 +82,8 @@ impl<'a> Resolver<'a> {
 
     /// Prepares a query.
     pub(crate) fn query(mut self, query: &mut Query) -> Result<Found> {
-        self.found.system_columns = mentions_system_column(query);
+        self.found.system_columns = mentions(query, &SYSTEM_COLUMNS);
+        self.found.revision = mentions(query, &[REVISION_COLUMN]);
         match ast::VisitMut::visit(query, &mut self) {
             ControlFlow::Continue(()) => Ok(self.found),
             ControlFlow::Break(error) => Err(error),
@@ -86,7 +92,7 @@ impl<'a> Resolver<'a> {
 
     /// Prepares an expression.
     pub(crate) fn expr(mut self, expr: &mut Expr) -> Result<Found> {
-        self.found.system_columns = mentions_system_column(expr);
+        self.found.system_columns = mentions(expr, &SYSTEM_COLUMNS);
         match ast::VisitMut::visit(expr, &mut self) {
             ControlFlow::Continue(()) => Ok(self.found),
             ControlFlow::Break(error) => Err(error),
@@ -117,6 +123,11 @@ impl<'a> Resolver<'a> {
         self.frames.push(frame);
         names::order_by_position(query);
         if let Some(lock) = query.locks.first() {
+            let ident = lock.of.as_ref().and_then(|name| name.0.first()?.as_ident());
+            if let Some(ident) = ident.filter(|i| crate::marks::unmark(&i.value).is_some()) {
+                let text = "EMIT, OUTPUT and ALLOWED LATENESS stand at the end of the whole query";
+                return Err(Diagnostic::syntax(text).at_opt(self.at(ident.span)));
+            }
             return Err(self
                 .refuse("FOR UPDATE and FOR SHARE are not supported", query.span())
                 .detail(format!("The query has {lock}.")));
@@ -179,10 +190,29 @@ impl<'a> Resolver<'a> {
             self.expand_wildcards(select)?;
         }
         names::name_items(select);
+        for from in &mut select.from {
+            self.joins(from)?;
+        }
+        self.retention_select(select)?;
+        self.revision_select(select);
         Ok(())
     }
 
     fn pre_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
+        match factor {
+            TableFactor::Table { name, args: Some(_), .. } if is_window_function(name) => {
+                return self.window_function(factor);
+            }
+            TableFactor::Table { with_hints, .. }
+                if with_hints.iter().any(|h| retention_hint(h).is_some()) =>
+            {
+                return self.retention_window(factor);
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                return self.joins(table_with_joins);
+            }
+            _ => {}
+        }
         match factor {
             TableFactor::Table {
                 name,
@@ -229,7 +259,6 @@ impl<'a> Resolver<'a> {
                 self.replace_name(name, alias)
             }
             TableFactor::Derived { sample: None, .. }
-            | TableFactor::NestedJoin { .. }
             | TableFactor::UNNEST { with_offset: false, with_ordinality: false, .. } => Ok(()),
             TableFactor::Function { name, .. } => {
                 Err(self.refuse("LATERAL functions are not supported", name.span()))
@@ -328,11 +357,6 @@ impl<'a> Resolver<'a> {
             .hint(format!("Its streams are read as {}.name.", object.name.name))
             .at_opt(self.at(span)));
         }
-        if self.reader == Reader::Continuous && object.stream().is_none() {
-            return Err(self
-                .refuse("a continuous query cannot read a table", span)
-                .hint("Continuous queries read streams; looking up tables is not done yet."));
-        }
         Ok(())
     }
 
@@ -367,11 +391,20 @@ impl<'a> Resolver<'a> {
                     .and_then(|p| p.as_ident())
                     .map(names::fold)
                     .unwrap_or_default();
+                if name == "tumble" && function.over.is_none() {
+                    return tumble_as_date_bin(function).ok_or_else(|| {
+                        self.refuse("this form of tumble() is not supported", span)
+                            .hint("Write tumble(ts, INTERVAL '1 min').")
+                    });
+                }
+                if crate::marks::unmark(&name).is_some() {
+                    return Ok(());
+                }
                 if !self.binder.functions.exists(&name) && !SPECIAL.contains(&name.as_str()) {
                     return Err(undefined_function(self.binder, &name).at_opt(self.at(span)));
                 }
                 if self.reader == Reader::Continuous {
-                    self.check_continuous_function(&name, function.over.is_some(), span)?;
+                    self.check_continuous_function(&name, span)?;
                 }
             }
             Expr::Cast { expr: inner, data_type, .. } => {
@@ -410,14 +443,20 @@ impl<'a> Resolver<'a> {
                     .refuse("AT TIME ZONE is not supported", timestamp.span())
                     .hint("Timestamps are in UTC."));
             }
-            Expr::Subquery(q)
-            | Expr::Exists { subquery: q, .. }
-            | Expr::InSubquery { subquery: q, .. }
+            Expr::Subquery(q) if self.reader == Reader::Continuous => {
+                return Err(self
+                    .refuse("a continuous query cannot have a subquery in an expression", q.span())
+                    .hint("Subqueries are possible in FROM, and in WHERE with EXISTS and IN."));
+            }
+            Expr::InSubquery { subquery, negated: true, .. }
                 if self.reader == Reader::Continuous =>
             {
                 return Err(self
-                    .refuse("a continuous query cannot have a subquery in an expression", q.span())
-                    .hint("Subqueries are possible in FROM."));
+                    .refuse(
+                        "NOT IN with a query is not supported in a continuous query",
+                        subquery.span(),
+                    )
+                    .hint("Use NOT EXISTS."));
             }
             _ => {}
         }
@@ -426,24 +465,9 @@ impl<'a> Resolver<'a> {
 
     /// Functions whose result depends on more than their arguments would give another result when
     /// the log is replayed.
-    fn check_continuous_function(&self, name: &str, over: bool, span: AstSpan) -> Result<()> {
+    fn check_continuous_function(&self, name: &str, span: AstSpan) -> Result<()> {
         use datafusion::logical_expr::Volatility;
         let functions = &self.binder.functions;
-        if over {
-            return Err(self
-                .refuse("window functions are not supported in a continuous query", span)
-                .hint("Run the query with SELECT over the retained rows."));
-        }
-        if functions.scalar(name).is_none()
-            && (functions.aggregate(name).is_some() || functions.window(name).is_some())
-        {
-            return Err(self
-                .refuse(
-                    format!("aggregate function {name}() is not supported in a continuous query"),
-                    span,
-                )
-                .hint("Run the query with SELECT over the retained rows."));
-        }
         if let Some(udf) = functions.scalar(name)
             && udf.signature().volatility != Volatility::Immutable
         {
@@ -474,8 +498,9 @@ pub(crate) fn undefined_function(binder: &Binder, name: &str) -> Diagnostic {
     }
 }
 
-fn mentions_system_column<V: ast::Visit>(node: &V) -> bool {
-    let is_system = |ident: &Ident| SYSTEM_COLUMNS.contains(&names::fold(ident).as_str());
+/// Whether one of these columns is named.
+fn mentions<V: ast::Visit>(node: &V, columns: &[&str]) -> bool {
+    let is_system = |ident: &Ident| columns.contains(&names::fold(ident).as_str());
     ast::visit_expressions(node, |expr| {
         let found = match expr {
             Expr::Identifier(ident) => is_system(ident),
@@ -532,6 +557,28 @@ fn operator(name: &str) -> Option<BinaryOperator> {
         "||" => BinaryOperator::StringConcat,
         _ => return None,
     })
+}
+
+/// `tumble(ts, i)` is `date_bin(i, ts)`; `None` for other forms.
+fn tumble_as_date_bin(function: &mut ast::Function) -> Option<()> {
+    let ast::FunctionArguments::List(list) = &mut function.args else { return None };
+    let [_, ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(size))] = list.args.as_mut_slice()
+    else {
+        return None;
+    };
+    if let Expr::Value(value) = size {
+        *size = Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: Box::new(Expr::Value(value.clone())),
+            data_type: ast::DataType::Interval { fields: None, precision: None },
+            array: false,
+            format: None,
+        };
+    }
+    list.args.swap(0, 1);
+    let span = function.name.span();
+    function.name = ObjectName(vec![ObjectNamePart::Identifier(quoted("date_bin", span))]);
+    Some(())
 }
 
 /// The place of a cast, for want of the type's own.

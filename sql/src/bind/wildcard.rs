@@ -1,12 +1,14 @@
 //! `*` where a statement names a system column: the columns of streams one by one, since their
 //! relations then have more columns than `*` shows.
 
+use auspex_plan::nodes::WINDOW_COLUMNS;
 use sqlparser::ast::{
     self, Expr, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Select, SelectItem,
     SelectItemQualifiedWildcardKind, Spanned, TableAlias, TableFactor,
 };
 use sqlparser::tokenizer::Span as AstSpan;
 
+use super::from::{is_window_function, window_relation};
 use super::resolve::{Relation, Resolver, quoted};
 use super::{Result, names};
 
@@ -108,7 +110,27 @@ impl Resolver<'_> {
                         _ => None,
                     }
                 };
-                Factor { name: alias_of(alias).or(own), columns }
+                Factor { name: alias_of(alias).or(own), columns, bounds: false }
+            }
+            TableFactor::Table { name, alias, args: Some(args), .. }
+                if is_window_function(name) =>
+            {
+                let mut inner = Vec::new();
+                if let Some(table) = window_relation(args) {
+                    self.shown_of_factor(&table, &mut inner, merges)?;
+                }
+                let own = inner.pop();
+                let (own, columns) = own.map_or((None, None), |f| (f.name, f.columns));
+                let columns = columns.map(|all| {
+                    let bounds = WINDOW_COLUMNS.map(String::from);
+                    all.into_iter().filter(|c| !bounds.contains(c)).chain(bounds.clone()).collect()
+                });
+                // The bounds have no qualifier but that of an alias.
+                Factor {
+                    bounds: columns.is_some() && alias.is_none(),
+                    name: alias_of(alias).or(own),
+                    columns,
+                }
             }
             TableFactor::NestedJoin { table_with_joins, alias: None } => {
                 return self.shown_columns(table_with_joins, factors, merges);
@@ -119,9 +141,9 @@ impl Resolver<'_> {
             | TableFactor::Function { alias, .. }
             | TableFactor::UNNEST { alias, .. }
             | TableFactor::NestedJoin { alias, .. } => {
-                Factor { name: alias_of(alias), columns: None }
+                Factor { name: alias_of(alias), columns: None, bounds: false }
             }
-            _ => Factor { name: None, columns: None },
+            _ => Factor { name: None, columns: None, bounds: false },
         };
         factors.push(shown);
         Ok(())
@@ -132,6 +154,8 @@ impl Resolver<'_> {
 struct Factor {
     name: Option<String>,
     columns: Option<Vec<String>>,
+    /// The window's bounds among them have no qualifier.
+    bounds: bool,
 }
 
 impl Factor {
@@ -140,6 +164,12 @@ impl Factor {
         let qualifier = quoted(name, AstSpan::empty());
         match &self.columns {
             Some(columns) => items.extend(columns.iter().map(|column| {
+                if self.bounds && WINDOW_COLUMNS.contains(&column.as_str()) {
+                    return SelectItem::UnnamedExpr(Expr::Identifier(quoted(
+                        column,
+                        AstSpan::empty(),
+                    )));
+                }
                 SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![
                     qualifier.clone(),
                     quoted(column, AstSpan::empty()),

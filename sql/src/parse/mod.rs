@@ -25,6 +25,7 @@ mod types;
 mod tests;
 
 pub use options::interval_us;
+pub(crate) use options::{fixed_us, length_us};
 pub(crate) use types::column_type;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod errors;
 mod queries;
 mod robust;
 mod rules;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SEEDS: [&str; 10] = [
+const SEEDS: [&str; 15] = [
     "with a as (select symbol, price from trades union all select symbol, price from quotes) select distinct upper(symbol) as s, case when price > 1 then 'x' end from a where price > $1 order by 1 limit $2",
     "select t.*, _offset, (select max(price) from quotes q where q.symbol = t.symbol) from trades t where ts > now() - interval '1 day'",
     "select symbol, count(*) filter (where price > 1), sum(price) over (partition by symbol order by ts) from trades group by symbol, price, ts having count(*) > 1",
@@ -14,6 +14,11 @@ const SEEDS: [&str; 10] = [
     "create stream b as select distinct *, _time as t from fraud.alerts where userid > 5 limit 3 with (start = 'earliest')",
     "select u::text, b::text, tags[1], n::int, ok is not true, small / 0, 'x'::uuid, '1 day'::interval from quotes",
     "select * from users u left join trades t using (id) natural join quotes cross join generate_series(1, 2) g",
+    "create stream b as select window_end, symbol, count(*) c, _revision from hop(table trades, descriptor(_time), interval '1 s', '5 s') group by window_end, symbol having count(*) > 1 emit every '1 s' output last every 5 rows with (allowed_lateness = '2 s')",
+    "create stream b as select k, max(n) from tumble((select symbol k, window_end, sum(volume) n from session(trades partition by symbol, _time, '1 s') group by 1, 2), window_end, '1 h') group by k, window_start order by 2 desc limit 3",
+    "create stream b as select t.symbol, q.small from trades t left join quotes q within '5 s' on t.symbol = q.symbol and q._time between t._time and t._time + interval '5 s' where exists (select 1 from users u where u.id = t.volume)",
+    "create stream b as select symbol, avg(price) a from trades window sort(10, price desc) where volume > 1 group by symbol having avg(price) > 2 emit changes",
+    "create stream b as select t.symbol from trades t asof left join quotes q match_condition (t._time >= q._time) on t.symbol = q.symbol join users u on u.id = t.volume, quotes r for system_time as of t._time",
     "insert into trades select symbol, price, small, '2024-01-01' from quotes except select symbol, price, 1, null from quotes",
 ];
 
