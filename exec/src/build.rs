@@ -1,8 +1,9 @@
 //! From plan to graph.
 
+mod kept_rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::compute::SortOptions;
 use auspex_plan::nodes::{
     self, JoinTime, KeyedChanges, StreamDistinct, StreamJoin, StreamLimit, StreamTap,
 };
@@ -11,10 +12,7 @@ use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{
-    Distinct as DistinctPlan, Expr, Extension, LogicalPlan, SortExpr, TableScan,
-    UserDefinedLogicalNodeCore,
-};
+use datafusion::logical_expr::{Distinct as DistinctPlan, Expr, Extension, LogicalPlan, TableScan};
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::batch::nullable;
@@ -23,9 +21,7 @@ use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
-use crate::operators::{
-    AssignTime, Changes, Distinct, Limit, RowOrder, Select, TapRows, Union, WindowRows,
-};
+use crate::operators::{AssignTime, Changes, Distinct, Limit, Select, TapRows, Union};
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -243,17 +239,13 @@ impl Builder<'_> {
         if let Some(rows) = node.downcast_ref::<nodes::WindowRows>() {
             return self.add_window_rows(rows);
         }
+        if let Some(window) = node.downcast_ref::<nodes::RetentionWindow>() {
+            return self.add_retention(window);
+        }
+        if let Some(rate) = node.downcast_ref::<nodes::OutputRate>() {
+            return self.add_output_rate(rate);
+        }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
-    }
-
-    fn add_window_rows(&mut self, node: &nodes::WindowRows) -> Result<Source> {
-        let keys = self.compile_all(&node.keys, &node.input)?;
-        let order = RowOrder { by: compile_order(&node.order_by, &node.input)?, limit: node.limit };
-        let input = nullable(node.input.schema().as_arrow());
-        let schema = nullable(node.schema().as_arrow());
-        let source = self.add(&node.input)?;
-        let operator = WindowRows::new(&node.window, keys, order, input, schema, self.on_error)?;
-        Ok(self.add_node(Box::new(operator), &[source]))
     }
 
     /// The first row of each value of `on`; of the whole row when that is empty.
@@ -312,15 +304,6 @@ impl Builder<'_> {
         let schema = nullable(plan.schema().as_arrow());
         Ok(Graph { leaves: self.leaves, nodes: self.nodes, schema, clocks, inputs })
     }
-}
-
-/// What rows are ordered by, and how.
-fn compile_order(order: &[SortExpr], input: &LogicalPlan) -> Result<Vec<(Compiled, SortOptions)>> {
-    let compiled = |sort: &SortExpr| {
-        let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-        Ok((compile(&sort.expr, input.schema())?, options))
-    };
-    order.iter().map(compiled).collect()
 }
 
 fn relation(scan: &TableScan) -> Result<&StreamRelation> {

@@ -132,7 +132,6 @@ impl RowCodec {
     }
 
     /// Rows as one batch, as they were.
-    #[allow(dead_code)]
     pub(crate) fn decode(&self, rows: &[&KeptRow]) -> Result<Batch> {
         let columns = self.columns(rows.iter().map(|row| row.values.as_ref()))?;
         let run = |f: fn(&KeptRow) -> i64| Run::Each(rows.iter().map(|row| f(row)).collect());

@@ -48,6 +48,11 @@ impl Kept {
         number
     }
 
+    /// The number of the row that is pushed next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// A row that is kept.
     pub(super) fn get(&self, number: u64) -> &Held {
         &self.rows[&number]

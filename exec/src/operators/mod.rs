@@ -7,7 +7,11 @@ mod evaluate;
 mod kept;
 mod keys;
 mod limit;
+mod periods;
+mod retention;
 mod select;
+mod slide;
+mod slots;
 mod tap;
 mod union;
 mod walk;
@@ -18,6 +22,8 @@ pub use changes::Changes;
 pub use distinct::Distinct;
 pub(crate) use evaluate::evaluate;
 pub use limit::Limit;
+pub use periods::{PeriodSpec, Periods};
+pub use retention::{Delay, Retain, RetainSpec, Retained};
 pub use select::Select;
 pub use tap::TapRows;
 pub use union::Union;
@@ -47,6 +53,14 @@ pub(crate) fn refuse_row(
         sequence: row.sequence.get(0),
         reason,
     };
+    refuse(failure, on_error, out)
+}
+
+/// Records that a row is left out because an expression failed.
+///
+/// # Errors
+/// [`ExecError::Row`] when the policy is to stop.
+pub(crate) fn refuse(failure: RowFailure, on_error: OnError, out: &mut Output) -> Result<()> {
     match on_error {
         OnError::Stop => return Err(ExecError::Row(failure)),
         OnError::DeadLetter => out.dead_letters.push(failure),

@@ -111,7 +111,7 @@ impl WindowRows {
     /// `input` and `schema` are the columns of the rows taken and given.
     ///
     /// # Errors
-    /// For windows without end, and for columns and keys that cannot be kept.
+    /// For windows without end or length, and for columns and keys that cannot be kept.
     pub fn new(
         window: &Window,
         keys: Vec<Compiled>,
@@ -121,6 +121,15 @@ impl WindowRows {
         on_error: OnError,
     ) -> Result<WindowRows> {
         let windows: Box<dyn Windows> = match *window {
+            Window::Hop { size_us: ..=0, .. }
+            | Window::Hop { slide_us: ..=0, .. }
+            | Window::Cumulate { size_us: ..=0, .. }
+            | Window::Cumulate { step_us: ..=0, .. }
+            | Window::Session { gap_us: ..=0 }
+            | Window::Count { size: 0, .. }
+            | Window::Count { slide: 0, .. } => {
+                return Err(ExecError::Plan("a window without length".into()));
+            }
             Window::Hop { size_us, slide_us, offset_us } => {
                 Box::new(Aligned::hop(size_us, slide_us, offset_us))
             }
