@@ -5,6 +5,7 @@
 //! name resolution, documentation and `\df` are made. A VPL name may stand for several functions
 //! (`len` of a text or an array): the types of the arguments decide.
 
+mod aggregates;
 mod define;
 mod fold;
 mod intervals;
@@ -19,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub use aggregates::{all_aggregates, ema};
 pub use fold::array_fold;
 pub use iterate::{MAX_ROUNDS, iterate};
 pub use text::duration_text;

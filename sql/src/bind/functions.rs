@@ -60,6 +60,9 @@ impl Functions {
                 functions.scalar.insert((*name).to_string(), definition.udf.clone());
             }
         }
+        auspex_plan::functions::all_aggregates()
+            .into_iter()
+            .for_each(|f| functions.add_aggregate(f));
         functions
     }
 

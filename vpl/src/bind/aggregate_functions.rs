@@ -231,8 +231,7 @@ impl<'b> Call<'b> {
         if !constant {
             return Err(arguments(n.span, "the number of rows is a constant above 0"));
         }
-        let _ = (x, rows);
-        Err(super::problem::unsupported(self.span, "`ema`"))
+        Ok(self.apply(auspex_plan::functions::ema(), &[&x, &rows], ColumnType::Double))
     }
 
     fn of_any(&self, udf: Arc<AggregateUDF>) -> Result<Value> {
