@@ -28,6 +28,8 @@ use crate::operators::{AssignTime, Changes, Distinct, Limit, Select, TapRows, Un
 pub struct BuildOptions {
     /// Leaves taps (`.print`, `.log`) out: the plan is only recomputed, not run for its user.
     pub without_taps: bool,
+    /// A stream whose rows tell that time passes to queries by time of arrival.
+    pub ticks: Option<StreamId>,
 }
 
 /// Compiles a query.
@@ -47,6 +49,9 @@ pub fn build(query: &ContinuousQuery, options: &BuildOptions) -> Result<Graph> {
     builder.collect_reads(&query.plan, timed)?;
     let root = builder.add(&query.plan)?;
     builder.connect(root, None);
+    if timed && builder.clocks.iter().flatten().any(|clock| clock.arrival) {
+        builder.reads.extend(options.ticks.map(|ticks| (ticks, BTreeSet::new())));
+    }
     builder.finish(&query.plan, timed)
 }
 
@@ -298,7 +303,7 @@ impl Builder<'_> {
             .collect();
         let input_of = |stream| inputs.iter().position(|input| input.stream == stream);
         let clocks = match timed {
-            true => Some(Clocks::new(self.clocks, input_of)?),
+            true => Some(Clocks::new(self.clocks, input_of, self.options.ticks)?),
             false => None,
         };
         let schema = nullable(plan.schema().as_arrow());

@@ -46,10 +46,12 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// `leaves` are the clocks of each leaf; `input_of` finds the graph's input for a root.
+    /// `leaves` are the clocks of each leaf; `input_of` finds the graph's input for a root. The rows
+    /// of `ticks` move what has arrival as its event time, too.
     pub(crate) fn new(
         leaves: Vec<Vec<Clock>>,
         input_of: impl Fn(StreamId) -> Option<usize>,
+        ticks: Option<StreamId>,
     ) -> Result<Clocks> {
         let mut clocks = Clocks::default();
         for clock in leaves.iter().flatten() {
@@ -63,6 +65,9 @@ impl Clocks {
             clocks.reached.insert(source, NOTHING);
             let timeout = clocks.idle_timeout.entry(source).or_insert(clock.idle_timeout_us);
             *timeout = (*timeout).min(clock.idle_timeout_us);
+        }
+        if let Some(input) = ticks.and_then(input_of) {
+            clocks.inputs.insert(input, vec![Source::Arrivals]);
         }
         clocks.leaves = leaves.into_iter().map(|l| (l, i64::MIN)).collect();
         Ok(clocks)
@@ -104,11 +109,13 @@ impl Clocks {
 
     /// The usual case: rows of one source in order, and nobody to be idle towards.
     fn one_source(&mut self, inputs: &[Vec<EventBatch>], sources: &mut BTreeMap<Source, Progress>) {
-        // Several streams that share the clock of arrival.
-        if self.inputs.len() > 1 {
+        // Several streams may share the clock of arrival.
+        let filled = |input: &usize| inputs[*input].iter().any(|b| !b.is_empty());
+        let mut moving = self.inputs.iter().filter(|(input, _)| filled(input));
+        let Some((input, of)) = moving.next() else { return };
+        if moving.next().is_some() {
             return self.several_sources(inputs, sources);
         }
-        let Some((input, of)) = self.inputs.first_key_value() else { return };
         let progress = sources.get_mut(&of[0]).expect("inserted before");
         let reached = self.reached.get_mut(&of[0]).expect("inserted before");
         for batch in inputs[*input].iter().filter(|b| !b.is_empty()) {
@@ -192,6 +199,11 @@ impl Clocks {
             let progress = sources.get_mut(source).expect("one for each");
             progress.advance(sequence, reached.time, reached.idle);
         }
+    }
+
+    /// Whether a leaf's event time is the arrival of its rows.
+    pub(crate) fn by_arrival(&self) -> bool {
+        self.reached.contains_key(&Source::Arrivals)
     }
 
     /// Writes what was reached when it has changed.

@@ -238,6 +238,13 @@ impl Graph {
         self.clocks.is_some()
     }
 
+    /// Whether something is kept that only the passing of time lets come out, where time is that of
+    /// arrival: as long as no row comes, somebody must say that time passes.
+    pub fn waits_for_time(&self) -> bool {
+        let by_arrival = self.clocks.as_ref().is_some_and(Clocks::by_arrival);
+        by_arrival && self.nodes.iter().any(|node| node.operator.state_rows() > 0)
+    }
+
     /// Figures of each operator, in the order of the graph.
     pub fn operators(&self) -> Vec<OperatorStatus> {
         let status = |node: &Node| OperatorStatus {

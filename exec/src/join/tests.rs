@@ -100,7 +100,7 @@ impl Case {
             })
             .into();
         let leaves = vec![vec![self.clock(1)], vec![self.clock(2)]];
-        let mut clocks = Clocks::new(leaves, |stream| Some(stream as usize - 1)).unwrap();
+        let mut clocks = Clocks::new(leaves, |stream| Some(stream as usize - 1), None).unwrap();
         let [left, right] =
             <[Progress; 2]>::try_from(clocks.step(&inputs, Some(log.len() as i64))).unwrap();
         let both = Progress::least(&[&left, &right], i64::MIN);

@@ -62,6 +62,9 @@ pub struct RuntimeOptions {
     /// Milliseconds between checkpoints of a query that keeps state, at least; after a crash at
     /// most this much is computed again.
     pub checkpoint_ms: u64,
+    /// A stream whose rows tell that time passes, see [`Runtime::waits_for_time`]; queries by time of
+    /// arrival read it besides their own.
+    pub ticks: Option<StreamId>,
 }
 
 impl Default for RuntimeOptions {
@@ -74,6 +77,7 @@ impl Default for RuntimeOptions {
             dead_letters_kept: 1000,
             max_state_bytes: 1 << 30,
             checkpoint_ms: 1000,
+            ticks: None,
         }
     }
 }
@@ -329,11 +333,22 @@ impl Runtime {
         status.lag = status
             .position
             .iter()
+            .filter(|(stream, _)| self.options.ticks != Some(**stream))
             .map(|(stream, position)| {
                 self.store.head(*stream).map_or(0, |head| head.next.saturating_sub(*position))
             })
             .sum();
         Some(status)
+    }
+
+    /// Whether a query that runs has something that comes out when time has passed by the clock of
+    /// arrival, also when no row comes.
+    pub fn waits_for_time(&self) -> bool {
+        let waits = |entry: &Entry| {
+            let status = entry.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.state == QueryState::Running && status.waits_for_time
+        };
+        self.lock().values().any(waits)
     }
 
     /// The output streams of all queries, ascending.

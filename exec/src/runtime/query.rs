@@ -92,7 +92,8 @@ impl Query {
         end: watch::Receiver<u64>,
         is_derived: &dyn Fn(StreamId) -> bool,
     ) -> Result<Query> {
-        let graph = build(&spec.plan, &BuildOptions::default())?;
+        let build_options = BuildOptions { ticks: options.ticks, ..BuildOptions::default() };
+        let graph = build(&spec.plan, &build_options)?;
         let streams = graph.inputs().iter().map(|input| input.stream);
         let derived = streams.filter(|stream| is_derived(*stream)).collect();
         let keys = StateKeys::new(spec.id, spec.generation);
@@ -101,9 +102,10 @@ impl Query {
             None => {
                 let mut inputs = BTreeMap::new();
                 for input in graph.inputs() {
-                    let oldest = store.head(input.stream)?.oldest;
-                    let start = spec.start.get(&input.stream).copied().unwrap_or(0);
-                    inputs.insert(input.stream, start.max(oldest));
+                    let head = store.head(input.stream)?;
+                    let first = if options.ticks == Some(input.stream) { head.next } else { 0 };
+                    let start = spec.start.get(&input.stream).copied().unwrap_or(first);
+                    inputs.insert(input.stream, start.max(head.oldest));
                 }
                 (Position::new(inputs, store.head(spec.id)?.next), false)
             }
@@ -115,6 +117,7 @@ impl Query {
             frontier: position.frontier.max(0) as u64,
             lag: 0,
             state_bytes: 0,
+            waits_for_time: false,
             operators: Vec::new(),
         };
         let feeds = graph
@@ -303,8 +306,12 @@ impl Query {
     fn advance(&mut self) -> Result<bool> {
         let mut bound = self.halt.as_ref().map_or(i64::MAX, |row| row.sequence);
         let mut heads = Vec::with_capacity(self.feeds.len());
-        for feed in &self.feeds {
+        for feed in &mut self.feeds {
             let head = self.store.head(feed.stream)?;
+            if self.options.ticks == Some(feed.stream) && feed.needs() < head.oldest {
+                // Time has passed all the same, as the ticks that are kept say.
+                feed.seek(head.oldest);
+            }
             if head.dropped {
                 return Err(StorageError::UnknownStream(feed.stream).into());
             }
@@ -608,6 +615,7 @@ impl Query {
         status.position.clone_from(&position.inputs);
         status.frontier = position.frontier.max(0) as u64;
         status.state_bytes = self.graph.state_bytes();
+        status.waits_for_time = self.graph.waits_for_time();
         status.operators = self.graph.operators();
     }
 }

@@ -53,6 +53,8 @@ pub struct QueryStatus {
     pub lag: u64,
     /// Bytes of operator state, roughly.
     pub state_bytes: u64,
+    /// See [`crate::Graph::waits_for_time`].
+    pub waits_for_time: bool,
     /// The operators, in the order of the graph.
     pub operators: Vec<OperatorStatus>,
 }

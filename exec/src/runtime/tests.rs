@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
-use auspex_plan::{ContinuousQuery, OnError};
+use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation, Window};
 use auspex_storage::{
     Append, Durability, MemStore, ReadLimit, Run, SharedStore, StreamConfig, Transaction,
 };
@@ -16,8 +16,8 @@ use datafusion::logical_expr::{
 use futures::executor::block_on;
 
 use super::*;
-use crate::testing::{all, query, rows, schema, stream, text};
-use auspex_plan::nodes::{StreamDistinct, StreamLimit};
+use crate::testing::{all, extend, query, rows, schema, stream, text};
+use auspex_plan::nodes::{StreamDistinct, StreamLimit, WindowRows};
 
 /// Source streams 1 and 2, derived streams 10 to 13.
 struct World {
@@ -524,4 +524,42 @@ fn a_dropped_input_fails_the_query() {
     world.insert(2, "x 1 1 1");
     runtime.run_until_idle().expect("ran");
     assert!(matches!(runtime.status(10).expect("a status").state, QueryState::Failed(_)));
+}
+
+#[test]
+fn ticks_close_windows_by_arrival_over_a_silent_stream() {
+    let clock = Clock { stream: 1, delay_us: 0, arrival: true, idle_timeout_us: 1 };
+    let relation = StreamRelation::new(1, "s1", &schema(), vec![clock], false);
+    let input = LogicalPlanBuilder::scan("s1", Arc::new(relation), None).expect("a scan");
+    let window = Window::tumble(1000, 0);
+    let plan = extend(input, |input| {
+        WindowRows::try_new(input, window, Vec::new(), Vec::new(), None).expect("a node")
+    });
+    let plan = query(plan.project(vec![col("k")]).expect("a projection"), OnError::Skip);
+    for ticks in [None, Some(2)] {
+        let columns = Arc::new(schema().project(&[0]).expect("a column"));
+        let store: SharedStore = Arc::new(MemStore::new());
+        for id in [1, 2] {
+            store.open_stream(config(id, None)).expect("opened");
+        }
+        let out = StreamConfig { schema: columns, ..config(10, None) };
+        store.open_stream(out).expect("opened");
+        let world = World { store };
+        let options = RuntimeOptions { workers: 0, ticks, ..RuntimeOptions::default() };
+        let runtime = Runtime::new(Arc::clone(&world.store), options).expect("a runtime");
+        runtime.start(spec(10, plan.clone())).expect("started");
+        assert!(!runtime.waits_for_time());
+        world.insert(1, "x 100 1 1\ny 200 1 1");
+        runtime.run_until_idle().expect("ran");
+        assert!(runtime.waits_for_time());
+        world.insert(2, "- 999 1 1");
+        runtime.run_until_idle().expect("ran");
+        assert_eq!(world.rows(10).len(), 0);
+        world.insert(2, "- 1000 1 1");
+        runtime.run_until_idle().expect("ran");
+        let expected: &[&str] = if ticks.is_some() { &["3 999: x", "3 999: y"] } else { &[] };
+        assert_eq!(world.rows(10), expected);
+        assert_eq!(runtime.waits_for_time(), ticks.is_none());
+        assert_eq!(runtime.status(10).expect("a status").counters.rows_in, 2);
+    }
 }

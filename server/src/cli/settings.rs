@@ -297,6 +297,7 @@ impl Settings {
             sweep_seconds: self.sweep_interval,
             max_state_bytes: self.max_state_bytes,
             checkpoint_ms: self.checkpoint_interval,
+            ticks: true,
         }
     }
 

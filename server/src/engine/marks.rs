@@ -7,6 +7,8 @@ use auspex_plan::Clock;
 use auspex_plan::catalog::{Object, ObjectId};
 use auspex_storage::{ReadLimit, Store};
 
+use super::ticks;
+
 /// A root of a stream's watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Root {

@@ -29,6 +29,7 @@ mod statement;
 mod subscribe;
 mod system;
 mod table;
+mod ticks;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,9 @@ pub struct EngineOptions {
     pub max_state_bytes: u64,
     /// Milliseconds between checkpoints of queries that keep state.
     pub checkpoint_ms: u64,
+    /// Whether windows by time of arrival close although no row comes. Without, results are a
+    /// function of the rows alone.
+    pub ticks: bool,
 }
 
 impl Default for EngineOptions {
@@ -77,6 +81,7 @@ impl Default for EngineOptions {
             sweep_seconds: 10,
             max_state_bytes: runtime.max_state_bytes,
             checkpoint_ms: runtime.checkpoint_ms,
+            ticks: false,
         }
     }
 }
@@ -123,6 +128,9 @@ impl Engine {
                 store.open_stream(config).map_err(errors::storage)?;
             }
         }
+        if options.ticks {
+            store.open_stream(ticks::config()).map_err(errors::storage)?;
+        }
         let runtime = Runtime::new(
             store.clone(),
             RuntimeOptions {
@@ -130,6 +138,7 @@ impl Engine {
                 batch_rows: options.batch_rows,
                 max_state_bytes: options.max_state_bytes,
                 checkpoint_ms: options.checkpoint_ms,
+                ticks: options.ticks.then_some(ticks::STREAM),
                 ..RuntimeOptions::default()
             },
         )
@@ -149,6 +158,9 @@ impl Engine {
         engine.restart_queries(&catalog);
         if options.sweep_seconds > 0 {
             tokio::spawn(sweep(Arc::downgrade(&engine), options.sweep_seconds));
+        }
+        if options.ticks {
+            tokio::spawn(ticks::run(Arc::downgrade(&engine)));
         }
         Ok(engine)
     }

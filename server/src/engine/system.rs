@@ -242,7 +242,9 @@ fn positions(view: &View<'_>) -> Result<RecordBatch, Diagnostic> {
     let mut rows: Vec<(ObjectId, ObjectId, u64, u64)> = Vec::new();
     for object in view.catalog.objects() {
         let Some(status) = view.engine.runtime.status(object.id) else { continue };
-        for (input, next) in status.position {
+        // The hidden stream of ticks is no input of the user's.
+        let inputs = status.position.into_iter().filter(|(id, _)| view.catalog.get(*id).is_some());
+        for (input, next) in inputs {
             let end = view.engine.store.head(input).map(|h| h.next).unwrap_or(next);
             rows.push((object.id, input, next, end.saturating_sub(next)));
         }
