@@ -215,11 +215,25 @@ impl Graph {
     /// Replaces the state by what former checkpoints wrote (all of them together, ascending by
     /// key; none for the beginning).
     pub fn restore(&mut self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.restore_parts(|prefix| {
+            Ok(entries.iter().filter(|(key, _)| key.starts_with(prefix)).cloned().collect())
+        })
+    }
+
+    /// [`Graph::restore`] with the entries of one operator at a time: `read` gives those whose key
+    /// begins with a prefix, ascending.
+    pub fn restore_parts(
+        &mut self,
+        mut read: impl FnMut(&[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>>,
+    ) -> Result<()> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
-            node.operator.restore(&StateReader::new(number as u16, entries))?;
+            let number = number as u16;
+            let entries = read(&number.to_be_bytes())?;
+            node.operator.restore(&StateReader::new(number, &entries))?;
             node.reached = i64::MIN;
         }
-        let own = StateReader::new(OWN_STATE, entries);
+        let entries = read(&OWN_STATE.to_be_bytes())?;
+        let own = StateReader::new(OWN_STATE, &entries);
         for (key, value) in own.entries() {
             let node = self.nodes.iter_mut().enumerate().find(|(n, _)| reached_key(*n) == key);
             if let (Some((_, node)), Ok(bytes)) = (node, <[u8; 8]>::try_from(value)) {

@@ -184,14 +184,13 @@ impl Query {
 
     /// Goes back to what is committed. Nothing may be on its way.
     fn load(&mut self) -> Result<()> {
-        let prefix = self.keys.state(&[]);
-        let entries: Vec<(Vec<u8>, Vec<u8>)> = self
-            .store
-            .state_scan(&prefix)?
-            .into_iter()
-            .map(|(key, value)| (key[prefix.len()..].to_vec(), value))
-            .collect();
-        self.graph.restore(&entries)?;
+        let (store, keys) = (Arc::clone(&self.store), self.keys.clone());
+        let before = keys.state(&[]).len();
+        self.graph.restore_parts(|part| {
+            let mut entries = store.state_scan(&keys.state(part))?;
+            entries.iter_mut().for_each(|(key, _)| drop(key.drain(..before)));
+            Ok(entries)
+        })?;
         self.position = self.committed.clone();
         for feed in &mut self.feeds {
             feed.seek(self.position.inputs.get(&feed.stream).copied().unwrap_or(0));

@@ -45,6 +45,7 @@ impl Ddl {
         objects: Vec<Object>,
         queries: Vec<(ObjectId, ContinuousQuery)>,
     ) -> Result<(), Diagnostic> {
+        queries.iter().try_for_each(|(_, query)| check(query))?;
         self.forget(&drop);
         self.created.extend(objects.iter().filter_map(stream_config));
         self.apply(CatalogCommand::Create { drop, objects })?;
@@ -129,6 +130,12 @@ impl Engine {
             Err(e) => Err(errors::exec(&e)),
         }
     }
+}
+
+/// Whether a query can run: when it is started it is too late to say so.
+fn check(query: &ContinuousQuery) -> Result<(), Diagnostic> {
+    let built = auspex_exec::build(query, &auspex_exec::BuildOptions::default());
+    built.map(|_| ()).map_err(|e| errors::exec(&e))
 }
 
 /// The name a new object gets, or an error when it is taken: `Ok(None)` when it is and

@@ -176,7 +176,7 @@ fn boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Diagnostic {
 /// An error of the executor while a query is built or run.
 pub(crate) fn exec(error: &auspex_exec::ExecError) -> Diagnostic {
     match error {
-        auspex_exec::ExecError::Unsupported(message) => Diagnostic::unsupported(message.clone()),
+        auspex_exec::ExecError::Unsupported(_) => Diagnostic::unsupported(error.to_string()),
         other => Diagnostic::error(SqlState::INTERNAL_ERROR, other.to_string()),
     }
 }

@@ -37,8 +37,8 @@ pub(super) fn roots(store: &dyn Store, object: &Object) -> Vec<Root> {
     };
     let arrivals: Vec<Option<i64>> = clocks.iter().map(|c| last_arrival(store, c.stream)).collect();
     let latest = arrivals.iter().flatten().max().copied();
-    let shared =
-        clocks.iter().filter(|c| c.arrival).filter_map(|c| max_time(store, c.stream)).max();
+    let by_arrival = clocks.iter().filter(|c| c.arrival).map(|c| c.stream);
+    let shared = by_arrival.chain([ticks::STREAM]).filter_map(|s| max_time(store, s)).max();
     let root = |(clock, arrived): (&Clock, &Option<i64>)| Root {
         stream: clock.stream,
         max_time: if clock.arrival { shared } else { max_time(store, clock.stream) },

@@ -17,7 +17,7 @@ use super::super::errors;
 use super::super::session::Session;
 use super::super::table::writer::SinkWriter;
 use super::options::{OptionsOf, StreamOptions};
-use super::{add, new_name, reserved};
+use super::{add, check, new_name, reserved};
 
 /// The parts of a `CREATE .. AS` that all kinds have.
 struct Create<'a> {
@@ -163,6 +163,7 @@ impl New {
     ) -> Result<String, Diagnostic> {
         let tag = format!("CREATE {}", create.kind);
         let catalog = session.catalog();
+        check(&self.query).map_err(|e| e.at_opt(Some(create.query.span)))?;
         let path = session.settings.search_path();
         let existing = match create.or_replace {
             true => find(&catalog, &path, create.name).cloned(),
