@@ -8,20 +8,24 @@ use auspex_plan::nodes::{
     self, JoinTime, KeyedChanges, StreamDistinct, StreamJoin, StreamLimit, StreamTap,
 };
 use auspex_plan::relation::{INGESTED_COLUMN, OFFSET_COLUMN, SYSTEM_COLUMNS, TIME_COLUMN};
+use auspex_plan::time::{Emit, Window};
 use auspex_plan::{Clock, ContinuousQuery, OnError, StreamRelation};
 use auspex_storage::StreamId;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Distinct as DistinctPlan, Expr, Extension, LogicalPlan, TableScan};
+use datafusion::logical_expr::{
+    Distinct as DistinctPlan, Expr, Extension, LogicalPlan, TableScan, UserDefinedLogicalNodeCore,
+};
 use datafusion::physical_expr::expressions::Literal;
 
+use crate::aggregate::Aggregates;
 use crate::batch::nullable;
 use crate::clocks::Clocks;
 use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
-use crate::operators::{AssignTime, Changes, Distinct, Limit, Select, TapRows, Union};
+use crate::operators::{AssignTime, Changes, Distinct, Limit, Running, Select, TapRows, Union};
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -241,6 +245,9 @@ impl Builder<'_> {
             let operator = AssignTime::new(time, assign.delay_us, self.on_error)?;
             return Ok(self.add_node(Box::new(operator), &[source]));
         }
+        if let Some(aggregate) = node.downcast_ref::<nodes::StreamAggregate>() {
+            return self.add_aggregate(aggregate);
+        }
         if let Some(rows) = node.downcast_ref::<nodes::WindowRows>() {
             return self.add_window_rows(rows);
         }
@@ -251,6 +258,23 @@ impl Builder<'_> {
             return self.add_output_rate(rate);
         }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
+    }
+
+    fn add_aggregate(&mut self, node: &nodes::StreamAggregate) -> Result<Source> {
+        let keys = self.compile_all(&node.keys, &node.input)?;
+        let aggregates = Aggregates::compile(&node.aggregates, node.input.schema())?;
+        let schema = nullable(UserDefinedLogicalNodeCore::schema(node).as_arrow());
+        let source = self.add(&node.input)?;
+        let operator = match (node.window, node.emit) {
+            (Window::Unbounded, Emit::Changes) => {
+                Running::new(keys, aggregates, None, schema, self.on_error)?
+            }
+            (Window::Unbounded, Emit::Every(period)) => {
+                Running::new(keys, aggregates, Some(period), schema, self.on_error)?
+            }
+            _ => return Err(ExecError::Unsupported("an aggregate over windows".into())),
+        };
+        Ok(self.add_node(Box::new(operator), &[source]))
     }
 
     /// The first row of each value of `on`; of the whole row when that is empty.

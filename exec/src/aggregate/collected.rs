@@ -7,6 +7,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::row::RowConverter;
+use auspex_plan::functions::ema;
 use datafusion::common::{DataFusionError, internal_err};
 
 use crate::error::Result;
@@ -55,9 +56,11 @@ impl Pieces {
         self.ends.extend(other.ends.iter().map(|end| base + end));
     }
 
+    /// Empty when there is none at this position.
     fn get(&self, at: usize) -> &[u8] {
+        let Some(end) = self.ends.get(at) else { return &[] };
         let from = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.ends.get(at).map_or(&[], |end| &self.bytes[from..*end])
+        &self.bytes[from..*end]
     }
 
     fn heap(&self) -> usize {
@@ -161,7 +164,7 @@ impl Kind for Collected {
             Figure::Text => joined(&values, &lens, data_type),
             Figure::Ema(n) => {
                 let numbers = values[0].as_primitive::<Float64Type>().values();
-                let averages = spans(&lens).map(|(from, to)| ema(&numbers[from..to], *n));
+                let averages = spans(&lens).map(|(from, to)| ema(&numbers[from..to], *n as f64));
                 Ok(Arc::new(averages.collect::<Float64Array>()))
             }
             Figure::Nth(n) => {
@@ -235,10 +238,4 @@ fn joined(
         out.append_value(text);
     }
     Ok(cast(&out.finish(), data_type)?)
-}
-
-/// x0, then x·k + e·(1 - k) with k = 2 / (n + 1).
-fn ema(values: &[f64], n: u64) -> Option<f64> {
-    let k = 2.0 / (n as f64 + 1.0);
-    values.iter().copied().reduce(|average, x| x * k + average * (1.0 - k))
 }

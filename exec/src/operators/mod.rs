@@ -9,6 +9,9 @@ mod keys;
 mod limit;
 mod periods;
 mod retention;
+mod running;
+#[cfg(test)]
+mod running_tests;
 mod select;
 mod slide;
 mod slots;
@@ -24,6 +27,7 @@ pub(crate) use evaluate::evaluate;
 pub use limit::Limit;
 pub use periods::{PeriodSpec, Periods};
 pub use retention::{Delay, Retain, RetainSpec, Retained};
+pub use running::Running;
 pub use select::Select;
 pub use tap::TapRows;
 pub use union::Union;

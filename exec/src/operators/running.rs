@@ -18,7 +18,7 @@ use crate::progress::{Progress, Step};
 
 use super::evaluate::evaluate;
 use super::keys::one_zero;
-use super::{record_failure, refuse_row};
+use super::{refuse, refuse_row};
 
 /// First byte of the keys under which groups are saved.
 const GROUP: u8 = b'g';
@@ -210,7 +210,8 @@ impl Running {
         for number in 0..self.schema.fields().len() - self.keys.len() {
             let parts: Vec<_> = pieces.iter().map(|piece| piece[number].as_ref()).collect();
             let all = concat(&parts)?;
-            let sorted = if pieces.len() == 1 { all } else { arrow::compute::take(&all, &order, None)? };
+            let sorted =
+                if pieces.len() == 1 { all } else { arrow::compute::take(&all, &order, None)? };
             columns.push(sorted);
         }
         let changed = batch_of(Arc::clone(&self.schema), columns, rows.len())?;
@@ -246,12 +247,9 @@ impl Running {
         Ok(())
     }
 
-    /// Gives the groups that are due, when a step passes a multiple of the period.
+    /// Gives the groups that are due at a step that passes a multiple of the period.
     fn come_due(&mut self, before: i64, step: Step, period: i64, out: &mut Output) -> Result<()> {
-        let end = step.time == i64::MAX;
-        let passes = before != i64::MIN
-            && step.time.div_euclid(period) > before.div_euclid(period);
-        if !(end || passes) || self.groups.due.is_empty() {
+        if self.groups.due.is_empty() {
             return Ok(());
         }
         let due = std::mem::take(&mut self.groups.due);
@@ -259,7 +257,7 @@ impl Running {
             self.groups.due_since[*group as usize] = 0;
             self.groups.mark(*group);
         }
-        let time = match end {
+        let time = match step.time == i64::MAX {
             true => self.seen.latest.max(before),
             false => step.time.div_euclid(period) * period,
         };
@@ -272,7 +270,7 @@ impl Running {
                 sequence: step.sequence,
                 reason,
             };
-            record_failure(failure, self.on_error, out)?;
+            refuse(failure, self.on_error, out)?;
         }
         let groups = match results.kept {
             None => due,
@@ -295,28 +293,31 @@ impl Running {
     /// Rows and steps in their common order.
     fn walk(&mut self, progress: &Progress, period: i64, out: &mut Output) -> Result<()> {
         let mut before = progress.before;
-        let mut steps = progress.steps().iter().copied().peekable();
+        let passing = progress.steps().iter().filter_map(|step| {
+            let last = std::mem::replace(&mut before, step.time);
+            let passes = last != i64::MIN && step.time.div_euclid(period) > last.div_euclid(period);
+            (passes || step.time == i64::MAX).then_some((last, *step))
+        });
+        let passing: Vec<_> = passing.collect();
+        let mut passing = passing.into_iter().peekable();
         for (batch, values) in std::mem::take(&mut self.waiting) {
             let mut from = 0;
-            while let Some(step) = steps.peek().copied() {
+            while let Some((_, step)) = passing.peek() {
                 // Rows at the place of a step come before it.
-                let to = crate::batch::rows_below(&batch.sequence, batch.len(), step.sequence + 1);
+                let behind = step.sequence.saturating_add(1);
+                let to = crate::batch::rows_below(&batch.sequence, batch.len(), behind);
                 if to == batch.len() {
                     break;
                 }
                 self.add(&batch, &values, from, to)?;
                 from = to;
-                self.come_due(before, step, period, out)?;
-                before = step.time;
-                steps.next();
+                if let Some((before, step)) = passing.next() {
+                    self.come_due(before, step, period, out)?;
+                }
             }
             self.add(&batch, &values, from, batch.len())?;
         }
-        for step in steps {
-            self.come_due(before, step, period, out)?;
-            before = step.time;
-        }
-        Ok(())
+        passing.try_for_each(|(before, step)| self.come_due(before, step, period, out))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The registry of scalar functions that both languages share.
+//! The registry of functions that both languages share.
 //!
 //! DataFusion's own functions come first; ours are added where PostgreSQL or VPL define something
 //! that DataFusion lacks or defines differently. Each function is one [`FunctionDef`], from which
@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
 
-pub use aggregates::{all_aggregates, ema};
+pub use aggregates::{aggregate, all_aggregates, ema, moving_average, percentile};
 pub use fold::array_fold;
 pub use iterate::{MAX_ROUNDS, iterate};
 pub use text::duration_text;
