@@ -6,22 +6,25 @@
 //! by name and compute them in their own way, with the same results.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::{
     approx_distinct, array_agg, bool_and_or, count, first_last, variance,
 };
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
 };
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Literal;
 
 static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
@@ -142,9 +145,11 @@ impl AggregateUDFImpl for OfFloats {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let name = format_state_name(args.name, "values");
-        let item = Field::new_list_field(DataType::Float64, true);
-        Ok(vec![Arc::new(Field::new_list(name, item, true))])
+        let list = |part, item| {
+            let item = Field::new_list_field(item, true);
+            Arc::new(Field::new_list(format_state_name(args.name, part), item, true))
+        };
+        Ok(vec![list("values", DataType::Float64), list("places", DataType::Binary)])
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -157,8 +162,32 @@ impl AggregateUDFImpl for OfFloats {
                 _ => return plan_err!("{} takes {}, a constant", self.name, self.constant),
             };
         }
-        let (compute, distinct) = (self.compute, args.is_distinct);
-        Ok(Box::new(Floats { values: Vec::new(), compute, constant, distinct }))
+        let order = |sort: &PhysicalSortExpr| {
+            let data_type = sort.expr.data_type(args.schema)?;
+            Ok(SortField::new_with_options(data_type, sort.options))
+        };
+        let orders = args.order_bys.iter().map(order).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Floats {
+            values: Vec::new(),
+            places: Vec::new(),
+            order_width: orders.len(),
+            orders: if orders.is_empty() { None } else { Some(RowConverter::new(orders)?) },
+            compute: self.compute,
+            constant,
+            distinct: args.is_distinct,
+        }))
+    }
+
+    // The accumulator sorts.
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::SoftRequirement
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _ordered: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 }
 
@@ -175,42 +204,76 @@ impl OfFloats {
 #[derive(Debug)]
 struct Floats {
     values: Vec<f64>,
+    /// Of each value, when there is an order.
+    places: Vec<Box<[u8]>>,
+    /// The order of the call's ORDER BY.
+    orders: Option<RowConverter>,
+    /// Number of its columns.
+    order_width: usize,
     compute: fn(&[f64], f64) -> Option<f64>,
     constant: f64,
     distinct: bool,
 }
 
+impl Floats {
+    /// The values in order, each once when only distinct ones count.
+    fn in_order(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        if self.orders.is_some() {
+            let mut order: Vec<usize> = (0..values.len()).collect();
+            order.sort_by_key(|at| &self.places[*at]);
+            values = order.into_iter().map(|at| values[at]).collect();
+        }
+        if self.distinct {
+            let mut seen = HashSet::new();
+            let bits = |v: &f64| if v.is_nan() { f64::NAN } else { v + 0.0 }.to_bits();
+            values.retain(|value| seen.insert(bits(value)));
+        }
+        values
+    }
+}
+
 impl Accumulator for Floats {
+    // The columns of the order come behind the arguments.
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let values = cast(&values[0], &DataType::Float64)?;
-        self.values.extend(values.as_primitive::<Float64Type>().iter().flatten());
+        let numbers = cast(&values[0], &DataType::Float64)?;
+        let numbers = numbers.as_primitive::<Float64Type>();
+        self.values.extend(numbers.iter().flatten());
+        if let Some(orders) = &self.orders {
+            let places = orders.convert_columns(&values[values.len() - self.order_width..])?;
+            let valid = (0..numbers.len()).filter(|row| numbers.is_valid(*row));
+            self.places.extend(valid.map(|row| Box::from(places.row(row).data())));
+        }
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        if self.distinct {
-            let mut seen = std::collections::HashSet::new();
-            let bits = |v: &f64| if v.is_nan() { f64::NAN } else { v + 0.0 }.to_bits();
-            self.values.retain(|value| seen.insert(bits(value)));
-        }
-        Ok(ScalarValue::Float64((self.compute)(&self.values, self.constant)))
+        Ok(ScalarValue::Float64((self.compute)(&self.in_order(), self.constant)))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.values.capacity() * size_of::<f64>()
+        let places: usize = self.places.iter().map(|p| p.len() + size_of::<Box<[u8]>>()).sum();
+        size_of_val(self) + self.values.capacity() * size_of::<f64>() + places
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let values: ArrayRef = Arc::new(Float64Array::from(self.values.clone()));
-        let field = Arc::new(Field::new_list_field(DataType::Float64, true));
-        let offsets = OffsetBuffer::from_lengths([values.len()]);
-        let list = ListArray::try_new(field, offsets, values, None)?;
-        Ok(vec![ScalarValue::List(Arc::new(list))])
+        let places: ArrayRef =
+            Arc::new(BinaryArray::from_iter_values(self.places.iter().map(AsRef::as_ref)));
+        let list = |items: ArrayRef| -> Result<ScalarValue> {
+            let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+            let offsets = OffsetBuffer::from_lengths([items.len()]);
+            Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, items, None)?)))
+        };
+        Ok(vec![list(values)?, list(places)?])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for values in states[0].as_list::<i32>().iter().flatten() {
             self.values.extend(values.as_primitive::<Float64Type>().values());
+        }
+        for places in states[1].as_list::<i32>().iter().flatten() {
+            self.places.extend(places.as_binary::<i32>().iter().flatten().map(Box::from));
         }
         Ok(())
     }
@@ -286,6 +349,17 @@ impl AggregateUDFImpl for Collect {
 
     fn supports_null_handling_clause(&self) -> bool {
         true
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::SoftRequirement
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _ordered: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -383,7 +457,7 @@ mod tests {
              FROM (VALUES (1)) t(x) WHERE x > 1",
         );
         assert_eq!(none.unwrap(), ["", "0", "[]", "", ""]);
-        let ordered = "SELECT ema(x, 3 ORDER BY y), collect(x ORDER BY y), first(x ORDER BY y)
+        let ordered = "SELECT ema(x, 3 ORDER BY y), collect(x ORDER BY y DESC), first(x ORDER BY y)
              FROM (VALUES (1, 2), (4, 3), (3, 1)) t(x, y)";
         assert_eq!(select(ordered).unwrap(), ["3.0", "[4, 1, 3]", "3"]);
     }
