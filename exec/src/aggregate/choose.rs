@@ -178,11 +178,7 @@ impl Chooser<'_> {
     }
 
     fn percentile(&self) -> Result<Choice> {
-        let share = match self.call.params.args.get(1) {
-            Some(Expr::Literal(value, _)) => value.cast_to(&DataType::Float64)?,
-            _ => ScalarValue::Null,
-        };
-        let ScalarValue::Float64(Some(share)) = share else {
+        let ScalarValue::Float64(Some(share)) = self.constant(1, &DataType::Float64)? else {
             return Err(self.unsupported(", whose share is not a constant,"));
         };
         if !(0.0..=1.0).contains(&share) {
@@ -193,13 +189,22 @@ impl Chooser<'_> {
         Ok(self.sample(if descending { 1.0 - share } else { share }))
     }
 
+    /// The value of a constant argument; null when it is none.
+    fn constant(&self, arg: usize, data_type: &DataType) -> Result<ScalarValue> {
+        let mut expr = self.call.params.args.get(arg);
+        // The types of arguments have been made to fit.
+        while let Some(Expr::Cast(cast)) = expr {
+            expr = Some(&cast.expr);
+        }
+        match expr {
+            Some(Expr::Literal(value, _)) => Ok(value.cast_to(data_type)?),
+            _ => Ok(ScalarValue::Null),
+        }
+    }
+
     /// A constant argument that is a whole number above 0.
     fn positive(&self, arg: usize) -> Result<u64> {
-        let value = match self.call.params.args.get(arg) {
-            Some(Expr::Literal(value, _)) => value.cast_to(&DataType::Int64)?,
-            _ => ScalarValue::Null,
-        };
-        match value {
+        match self.constant(arg, &DataType::Int64)? {
             ScalarValue::Int64(Some(n)) if n > 0 => Ok(n as u64),
             _ => Err(self.unsupported(", whose number of rows is not a constant above 0,")),
         }

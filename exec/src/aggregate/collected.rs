@@ -7,7 +7,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::row::RowConverter;
-use auspex_plan::functions::ema;
+use auspex_plan::functions::moving_average;
 use datafusion::common::{DataFusionError, internal_err};
 
 use crate::error::Result;
@@ -164,7 +164,8 @@ impl Kind for Collected {
             Figure::Text => joined(&values, &lens, data_type),
             Figure::Ema(n) => {
                 let numbers = values[0].as_primitive::<Float64Type>().values();
-                let averages = spans(&lens).map(|(from, to)| ema(&numbers[from..to], *n as f64));
+                let averages =
+                    spans(&lens).map(|(from, to)| moving_average(&numbers[from..to], *n as f64));
                 Ok(Arc::new(averages.collect::<Float64Array>()))
             }
             Figure::Nth(n) => {

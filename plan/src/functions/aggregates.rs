@@ -45,12 +45,12 @@ static ALL: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
         })),
         ordered_floats("median", "", |values, _| percentile(values, 0.5)),
         ordered_floats("percentile", "a share from 0 to 1", percentile),
-        ordered_floats("ema", "a number of rows above 0", ema),
+        ordered_floats("ema", "a number of rows above 0", moving_average),
     ]
 });
 
 /// Our aggregate functions, to be registered over DataFusion's under their names and aliases.
-pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
+pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
     ALL.clone()
 }
 
@@ -58,6 +58,11 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
 pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
     let named = |f: &&Arc<AggregateUDF>| f.name() == name || f.aliases().iter().any(|a| a == name);
     ALL.iter().find(named).map(Arc::clone)
+}
+
+/// `ema(x, n)`, see [`moving_average`]; nulls are skipped, `n` is a constant above 0.
+pub fn ema() -> Arc<AggregateUDF> {
+    aggregate("ema").expect("it is in the list")
 }
 
 /// NaN is greater than all numbers and equal to itself.
@@ -80,7 +85,7 @@ pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
 }
 
 /// The exponential moving average: x0, then x·k + e·(1 - k) with k = 2 / (n + 1); `None` of nothing.
-pub fn ema(values: &[f64], n: f64) -> Option<f64> {
+pub fn moving_average(values: &[f64], n: f64) -> Option<f64> {
     let k = 2.0 / (n + 1.0);
     values.iter().copied().reduce(|average, x| x * k + average * (1.0 - k))
 }
@@ -137,7 +142,9 @@ impl AggregateUDFImpl for OfFloats {
         if let Some(other) = arg_types.iter().find(|t| !(t.is_numeric() || t.is_null())) {
             return plan_err!("{} takes numbers, not {other}", self.name);
         }
-        Ok(vec![DataType::Float64; number])
+        // A cast would hide that the constant is one.
+        let constant = arg_types.get(1).cloned();
+        Ok(std::iter::once(DataType::Float64).chain(constant).collect())
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
@@ -420,16 +427,16 @@ mod tests {
     #[test]
     fn the_moving_average_starts_with_the_first_value() {
         let values = [10.0, 20.0, 40.0, 20.0];
-        assert_eq!(ema(&values, 3.0), Some(23.75));
-        assert_eq!(ema(&values, 7.0), Some(19.53125));
-        assert_eq!(ema(&values, 1.0), Some(20.0));
-        assert_eq!(ema(&[], 3.0), None);
+        assert_eq!(moving_average(&values, 3.0), Some(23.75));
+        assert_eq!(moving_average(&values, 7.0), Some(19.53125));
+        assert_eq!(moving_average(&values, 1.0), Some(20.0));
+        assert_eq!(moving_average(&[], 3.0), None);
     }
 
     /// The only row of a query, its values as text.
     fn select(sql: &str) -> Result<Vec<String>, String> {
         let context = SessionContext::new();
-        for udf in aggregates() {
+        for udf in all_aggregates() {
             context.register_udaf(udf.as_ref().clone());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
