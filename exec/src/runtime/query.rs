@@ -304,6 +304,8 @@ impl Query {
     /// One step of the graph. False when there is nothing to process.
     fn advance(&mut self) -> Result<bool> {
         let mut bound = self.halt.as_ref().map_or(i64::MAX, |row| row.sequence);
+        // Before the heads: those read afterwards have every row before the end.
+        let declared = *self.end.borrow();
         let mut heads = Vec::with_capacity(self.feeds.len());
         for feed in &mut self.feeds {
             let head = self.store.head(feed.stream)?;
@@ -321,7 +323,7 @@ impl Query {
             bound = bound.min(i64::try_from(head.complete).unwrap_or(i64::MAX));
             heads.push(head);
         }
-        let end = self.end_of_inputs(&heads);
+        let end = self.end_of_inputs(declared, &heads);
         if let Some(end) = end
             && self.halt.is_none()
         {
@@ -378,8 +380,7 @@ impl Query {
 
     /// The place behind the last row of all inputs, once that has been declared and every derived
     /// input has come to its end.
-    fn end_of_inputs(&self, heads: &[Head]) -> Option<i64> {
-        let end = *self.end.borrow();
+    fn end_of_inputs(&self, end: u64, heads: &[Head]) -> Option<i64> {
         let waits =
             |feed: &Feed, head: &Head| self.derived.contains(&feed.stream) && head.complete <= end;
         if end == NO_END || self.feeds.iter().zip(heads).any(|(feed, head)| waits(feed, head)) {

@@ -190,18 +190,32 @@ impl Life {
         }
         // Behind the plan comes what the query has done so far.
         let plan = lines.iter().take_while(|line| !line.starts_with("State:"));
-        Ok(plan.map(|line| same_in_both_languages(line)).collect())
+        Ok(same_in_both_languages(&plan.map(|line| line.trim()).collect::<Vec<_>>()))
     }
 }
 
-/// A line of a plan without what may differ: indentation, and names of scans (SQL qualifies them
-/// and gives each an alias).
-fn same_in_both_languages(line: &str) -> String {
-    let line = line.trim();
-    if line.starts_with("SubqueryAlias:") {
-        return String::new();
-    }
-    line.replace("TableScan: public.", "TableScan: ") + "\n"
+/// A plan without what may differ: indentation, and names of scans (SQL qualifies them, and gives
+/// each an alias or, in a subquery, a name of its own).
+fn same_in_both_languages(lines: &[&str]) -> String {
+    let table = |line: &str| {
+        let name = line.strip_prefix("TableScan: ")?.split(' ').next()?;
+        Some(name.trim_start_matches("public.").to_owned())
+    };
+    // An alias may have another beneath it.
+    let of_table = |at: usize| {
+        let alias = lines[at].strip_prefix("SubqueryAlias: ")?;
+        let below = lines[at..].iter().find(|line| !line.starts_with("SubqueryAlias: "))?;
+        Some((format!("{alias}."), format!("{}.", table(below)?)))
+    };
+    let aliases: Vec<(String, String)> = (0..lines.len()).filter_map(of_table).collect();
+    let shown = lines.iter().filter(|line| !line.starts_with("SubqueryAlias:"));
+    shown
+        .map(|line| {
+            let line = line.replace("TableScan: public.", "TableScan: ");
+            let named = aliases.iter().fold(line, |line, (alias, name)| line.replace(alias, name));
+            named + "\n"
+        })
+        .collect()
 }
 
 /// A diagnostic on one line.
