@@ -219,7 +219,18 @@ impl Lowering<'_> {
                 return Err(refusal("an AS OF join of this kind", "It can be INNER or LEFT.")
                     .at_opt(self.named(name)));
             }
-            return Ok(JoinTime::AsOf { strict: asof.strict, tolerance_us: found.within });
+            // A further bound says how old the right row may be.
+            let age = found.lower.map(i64::saturating_neg);
+            if age.is_some_and(|us| us < 0) || found.upper.is_some_and(|us| us < 0) {
+                return Err(refusal(
+                    "an AS OF join whose rows must be some time apart",
+                    "Beside MATCH_CONDITION only the age can be bounded: \
+                     b.ts >= a.ts - INTERVAL '5 s'.",
+                )
+                .at_opt(self.named(name)));
+            }
+            let tolerance_us = age.into_iter().chain(found.within).min();
+            return Ok(JoinTime::AsOf { strict: asof.strict, tolerance_us });
         }
         let lower = found.lower.max(found.within.map(|us| -us));
         let upper = match (found.upper, found.within) {
