@@ -1,6 +1,7 @@
 //! From plan to graph.
 
 mod kept_rows;
+mod over;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,6 +154,7 @@ impl Builder<'_> {
             }
             LogicalPlan::Distinct(DistinctPlan::All(input)) => self.add_distinct(input, &[]),
             LogicalPlan::Extension(extension) => self.add_extension(extension),
+            LogicalPlan::Window(window) => self.add_over(window),
             other => Err(ExecError::Unsupported(describe(other))),
         }
     }
@@ -372,7 +374,6 @@ fn scan_columns(scan: &TableScan) -> Vec<ScanColumn> {
 fn describe(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Aggregate(_) => "an aggregate".into(),
-        LogicalPlan::Window(_) => "a window function".into(),
         LogicalPlan::Sort(_) => "ORDER BY".into(),
         LogicalPlan::Join(_) => "a join".into(),
         LogicalPlan::Limit(_) => "LIMIT".into(),

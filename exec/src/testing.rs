@@ -35,10 +35,15 @@ pub(crate) fn stream(id: u32) -> LogicalPlanBuilder {
 
 /// A scan of stream `id` with a watermark: the greatest event time of its rows, less `delay_us`.
 pub(crate) fn timed(id: u32, delay_us: i64) -> LogicalPlanBuilder {
+    timed_scan(id, delay_us, false)
+}
+
+/// The same with the system columns or without.
+pub(crate) fn timed_scan(id: u32, delay_us: i64, system: bool) -> LogicalPlanBuilder {
     let idle_timeout_us = Clock::IDLE_TIMEOUT_US;
     let clock = Clock { stream: id, delay_us, arrival: false, idle_timeout_us };
     let name = format!("s{id}");
-    let relation = StreamRelation::new(id, name.clone(), &schema(), vec![clock], false);
+    let relation = StreamRelation::new(id, name.clone(), &schema(), vec![clock], system);
     LogicalPlanBuilder::scan(name, Arc::new(relation), None).expect("a scan")
 }
 

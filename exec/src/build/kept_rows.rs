@@ -89,7 +89,10 @@ impl Builder<'_> {
 }
 
 /// What rows are ordered by, and how.
-fn compile_order(order: &[SortExpr], input: &LogicalPlan) -> Result<Vec<(Compiled, SortOptions)>> {
+pub(super) fn compile_order(
+    order: &[SortExpr],
+    input: &LogicalPlan,
+) -> Result<Vec<(Compiled, SortOptions)>> {
     let compiled = |sort: &SortExpr| {
         let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
         Ok((compile(&sort.expr, input.schema())?, options))

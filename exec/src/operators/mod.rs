@@ -7,6 +7,7 @@ mod evaluate;
 mod kept;
 mod keys;
 mod limit;
+pub mod over;
 mod periods;
 mod retention;
 mod running;

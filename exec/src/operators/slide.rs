@@ -32,6 +32,10 @@ impl Slide {
         self.rows.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The first row.
     pub(super) fn first(&self) -> Option<Rank> {
         self.rows.front().map(|(rank, _)| *rank)
