@@ -27,6 +27,7 @@ use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
 use crate::operators::{AssignTime, Changes, Distinct, Limit, Running, Select, TapRows, Union};
+use crate::window::window_aggregate;
 
 /// Choices of [`build`].
 #[derive(Debug, Clone, Default)]
@@ -263,6 +264,11 @@ impl Builder<'_> {
     }
 
     fn add_aggregate(&mut self, node: &nodes::StreamAggregate) -> Result<Source> {
+        if node.window.has_bounds() {
+            let operator = window_aggregate(node, self.on_error)?;
+            let source = self.add(&node.input)?;
+            return Ok(self.add_node(operator, &[source]));
+        }
         let keys = self.compile_all(&node.keys, &node.input)?;
         let aggregates = Aggregates::compile(&node.aggregates, node.input.schema())?;
         let schema = nullable(UserDefinedLogicalNodeCore::schema(node).as_arrow());
@@ -274,7 +280,7 @@ impl Builder<'_> {
             (Window::Unbounded, Emit::Every(period)) => {
                 Running::new(keys, aggregates, Some(period), schema, self.on_error)?
             }
-            _ => return Err(ExecError::Unsupported("an aggregate over windows".into())),
+            _ => return Err(ExecError::Unsupported("an aggregate without window".into())),
         };
         Ok(self.add_node(Box::new(operator), &[source]))
     }

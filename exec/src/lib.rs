@@ -26,6 +26,7 @@ mod reorder;
 mod rows;
 pub mod runtime;
 mod state_rows;
+mod window;
 
 #[cfg(test)]
 mod replay;

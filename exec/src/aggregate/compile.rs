@@ -175,6 +175,11 @@ impl Aggregates {
         Ok(self.arguments(values.collect::<Result<_, _>>()?, rows.num_rows()))
     }
 
+    /// Whether every state has a bound, however many rows it takes.
+    pub fn is_small(&self) -> bool {
+        self.layout.states.iter().all(|state| (state.make)().is_small())
+    }
+
     /// States for these aggregates, without slots yet.
     pub fn set(&self) -> AggregateSet {
         AggregateSet::new(Arc::clone(&self.layout))

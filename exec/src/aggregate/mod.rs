@@ -105,6 +105,11 @@ pub trait Accumulator: Send {
     /// Bytes kept, roughly.
     fn bytes(&self) -> u64;
 
+    /// Whether the state of a slot has a bound, however many rows it takes.
+    fn is_small(&self) -> bool {
+        true
+    }
+
     /// For [`Accumulator::merge`].
     fn as_any(&self) -> &dyn Any;
 }
