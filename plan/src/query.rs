@@ -138,10 +138,16 @@ fn progress(plan: &LogicalPlan) -> Progress {
                 || aggregate.emit == Emit::Changes;
             return match progress(&aggregate.input) {
                 // Results at closing are in the order of their times, except for revisions.
-                Progress::Own { .. } if !by_row => {
-                    Progress::Own { delay_us: aggregate.lateness_us }
+                Progress::Own { .. } if !by_row && aggregate.emit == Emit::OnClose => {
+                    Progress::Own { delay_us: aggregate.hold_us() }
                 }
-                below => below.held(aggregate.lateness_us),
+                // Results in between have the time of their window's end, too, which is ahead.
+                Progress::Own { delay_us } if !by_row => {
+                    let ahead_us = aggregate.window.longest_us().unwrap_or(0);
+                    Progress::Own { delay_us: delay_us.saturating_add(ahead_us) }
+                        .held(aggregate.hold_us())
+                }
+                below => below.held(aggregate.hold_us()),
             };
         }
         if let Some(join) = node.downcast_ref::<StreamJoin>() {

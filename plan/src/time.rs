@@ -94,6 +94,16 @@ impl Window {
         Window::Hop { size_us, slide_us: size_us, offset_us }
     }
 
+    /// The greatest distance (microseconds) of a row's event time from the end of its window as long
+    /// as no other row is known; `None` for windows that do not end at a time.
+    pub fn longest_us(&self) -> Option<i64> {
+        match *self {
+            Window::Hop { size_us, .. } | Window::Cumulate { size_us, .. } => Some(size_us),
+            Window::Session { gap_us } => Some(gap_us),
+            Window::Count { .. } | Window::Unbounded => None,
+        }
+    }
+
     /// Whether results carry `window_start` and `window_end`.
     pub fn has_bounds(&self) -> bool {
         !matches!(self, Window::Unbounded)

@@ -199,6 +199,10 @@ impl Kind for Collected {
         Ok(Entries { places, values: Pieces::read(bytes)?, orders: Pieces::read(bytes)? })
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn heap(&self, state: &Entries) -> u64 {
         let places = state.places.capacity() * size_of::<(i64, u64)>();
         (places + state.values.heap() + state.orders.heap()) as u64

@@ -165,6 +165,10 @@ impl Kind for Distinct {
         Ok(set)
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn heap(&self, state: &Set) -> u64 {
         // A hash table has a control byte for each place.
         let words = state.words.capacity() * (size_of::<u64>() + 1);

@@ -234,6 +234,10 @@ impl Kind for Foreign {
         }
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn heap(&self, state: &Filled) -> u64 {
         state.0.as_ref().map_or(0, |accumulator| accumulator.borrow().size() as u64)
     }

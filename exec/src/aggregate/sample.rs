@@ -57,6 +57,10 @@ impl Kind for Sample {
         (0..len).map(|_| Ok(f64::from_bits(u64::from_be_bytes(take(bytes)?)))).collect()
     }
 
+    fn is_small(&self) -> bool {
+        false
+    }
+
     fn heap(&self, state: &Vec<f64>) -> u64 {
         (state.capacity() * size_of::<f64>()) as u64
     }

@@ -37,6 +37,11 @@ pub(super) trait Kind: Send + 'static {
     fn heap(&self, _state: &Self::State) -> u64 {
         0
     }
+
+    /// See [`Accumulator::is_small`].
+    fn is_small(&self) -> bool {
+        true
+    }
 }
 
 /// The states of all slots.
@@ -122,6 +127,10 @@ impl<K: Kind> Accumulator for Slots<K> {
 
     fn bytes(&self) -> u64 {
         (self.states.capacity() * size_of::<K::State>()) as u64 + self.heap
+    }
+
+    fn is_small(&self) -> bool {
+        self.kind.is_small()
     }
 
     fn as_any(&self) -> &dyn Any {

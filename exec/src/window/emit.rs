@@ -57,6 +57,8 @@ pub(super) struct Shape {
     pub(super) schema: SchemaRef,
     pub(super) revisions: bool,
     pub(super) on_error: OnError,
+    /// How far the output's watermark is behind the input's, microseconds.
+    pub(super) hold_us: i64,
 }
 
 impl Results {

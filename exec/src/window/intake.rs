@@ -6,22 +6,23 @@ use std::collections::VecDeque;
 use arrow::array::ArrayRef;
 use auspex_plan::OnError;
 use auspex_storage::Run;
-use datafusion::common::DataFusionError;
 
 use crate::aggregate::{Aggregates, Arguments, Places};
 use crate::aggregate::interner::Interner;
 use crate::batch::{Batch, rows_below};
 use crate::error::{Result, RowFailure};
-use crate::expr::{Compiled, evaluate_nulling, reason};
+use crate::expr::Compiled;
 use crate::operator::Output;
-use crate::operators::refuse_row;
+use crate::operators::evaluate;
 
 /// Evaluates keys and arguments, and numbers the rows.
 pub(super) struct Intake {
-    keys: Vec<Compiled>,
+    /// Keys, then what the aggregates need.
+    exprs: Vec<Compiled>,
+    keys: usize,
     pub(super) aggregates: Aggregates,
     pub(super) interner: Interner,
-    pub(super) on_error: OnError,
+    on_error: OnError,
     waiting: VecDeque<Rows>,
     /// What is saved.
     pub(super) seen: Seen,
@@ -74,13 +75,17 @@ impl Rows {
 }
 
 impl Intake {
+    /// `exprs` are the keys.
     pub(super) fn new(
-        keys: Vec<Compiled>,
+        mut exprs: Vec<Compiled>,
         aggregates: Aggregates,
         on_error: OnError,
     ) -> Result<Intake> {
-        let types: Vec<_> = keys.iter().map(|key| key.data_type.clone()).collect();
+        let types: Vec<_> = exprs.iter().map(|key| key.data_type.clone()).collect();
+        let keys = exprs.len();
+        exprs.extend(aggregates.exprs().cloned());
         Ok(Intake {
+            exprs,
             keys,
             aggregates,
             interner: Interner::new(&types)?,
@@ -90,44 +95,14 @@ impl Intake {
         })
     }
 
-    /// Takes a batch, or its halves when an expression fails on it, down to single rows.
+    /// Takes a batch. Rows on which an expression fails are left out or get nulls.
     pub(super) fn take(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
-        let rows = batch.len();
-        if rows == 0 {
-            return Ok(());
+        if let Some((batch, mut keys)) = evaluate(&self.exprs, batch, self.on_error, out)? {
+            let arguments = keys.split_off(self.keys);
+            let arguments = self.aggregates.arguments(arguments, batch.len());
+            self.enqueue(batch, &keys, arguments)?;
         }
-        let values = self.key_values(&batch).and_then(|keys| {
-            Ok((keys, self.aggregates.evaluate(&batch.rows)?))
-        });
-        match values {
-            Ok((keys, arguments)) => self.enqueue(batch, &keys, arguments),
-            Err(_) if rows > 1 => {
-                self.take(batch.slice(0, rows / 2), out)?;
-                self.take(batch.slice(rows / 2, rows - rows / 2), out)
-            }
-            Err(_) if self.on_error == OnError::Null => {
-                out.nulled += 1;
-                let key = |key: &Compiled| -> Result<ArrayRef> {
-                    Ok(evaluate_nulling(&key.physical, &batch.rows)?.to_array()?)
-                };
-                let keys = self.keys.iter().map(key).collect::<Result<Vec<_>>>()?;
-                let arguments = self.aggregates.evaluate_nulling(&batch.rows)?;
-                self.enqueue(batch, &keys, arguments)
-            }
-            Err(error) => {
-                let failing = self.keys.iter().find_map(|key| {
-                    let error = key.physical.evaluate(&batch.rows).err()?;
-                    Some(reason(&error, &key.text))
-                });
-                let reason = failing.unwrap_or_else(|| self.aggregates.reason(&batch.rows, &error));
-                refuse_row(&batch, reason, self.on_error, out)
-            }
-        }
-    }
-
-    fn key_values(&self, batch: &Batch) -> Result<Vec<ArrayRef>, DataFusionError> {
-        let value = |key: &Compiled| key.physical.evaluate(&batch.rows)?.into_array(batch.len());
-        self.keys.iter().map(value).collect()
+        Ok(())
     }
 
     fn enqueue(&mut self, batch: Batch, keys: &[ArrayRef], arguments: Arguments) -> Result<()> {
@@ -176,7 +151,7 @@ impl Intake {
 
     /// Forgets everything, before state is restored.
     pub(super) fn clear(&mut self) -> Result<()> {
-        let types: Vec<_> = self.keys.iter().map(|key| key.data_type.clone()).collect();
+        let types: Vec<_> = self.exprs[..self.keys].iter().map(|key| key.data_type.clone()).collect();
         self.interner = Interner::new(&types)?;
         self.waiting.clear();
         self.seen = Seen::default();

@@ -61,7 +61,8 @@ pub(crate) fn window_aggregate(
     let aggregates = Aggregates::compile(&node.aggregates, schema)?;
     let intake = Intake::new(keys, aggregates, on_error)?;
     let revisions = node.has_revision();
-    let shape = Shape { schema: nullable(node.schema().as_arrow()), revisions, on_error };
+    let schema = nullable(node.schema().as_arrow());
+    let shape = Shape { schema, revisions, on_error, hold_us: node.hold_us() };
     let name = format!("Aggregate: {}, emit {}", node.window, node.emit);
     if node.lateness_us < 0 {
         return Err(ExecError::Plan(format!("a lateness of {} us", node.lateness_us)));

@@ -25,9 +25,6 @@ use super::late_reason;
 /// First byte of the saved state's keys of sessions.
 const SESSION: u8 = b's';
 
-/// How far the output's watermark is behind because ends are inclusive (microseconds).
-const INCLUSIVE_US: i64 = 1;
-
 /// A session, at the number of its slot.
 #[derive(Debug, Clone, Copy)]
 struct Session {
@@ -355,6 +352,8 @@ impl Sessions {
             let session = &self.sessions[*slot as usize];
             (session.last, session.start, session.first)
         });
+        // One that changed again after a result of its own stands twice among the changed ones.
+        due.dedup();
         let ingested = self.intake.seen.ingested.unwrap_or(step.time);
         let place = Place { sequence: step.sequence, ingested };
         for slot in due {
@@ -532,8 +531,7 @@ impl Operator for Sessions {
         self.arena.release(&std::mem::take(&mut self.closed));
         self.results.hand_on(&self.shape, &self.intake.interner, out)?;
         self.release_keys();
-        let hold = self.lateness_us.saturating_add(INCLUSIVE_US);
-        out.progress = Some(watermark.progress.delayed(hold));
+        out.progress = Some(watermark.progress.delayed(self.shape.hold_us));
         Ok(())
     }
 

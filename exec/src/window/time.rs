@@ -142,8 +142,8 @@ impl Operator for TimeWindows {
         }
         self.take(None, progress, out)?;
         self.finish(out)?;
-        if self.base.lateness_us > 0 {
-            out.progress = Some(progress.delayed(self.base.lateness_us));
+        if self.base.shape.hold_us > 0 {
+            out.progress = Some(progress.delayed(self.base.shape.hold_us));
         }
         Ok(())
     }

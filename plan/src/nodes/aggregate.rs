@@ -61,6 +61,16 @@ impl StreamAggregate {
         Ok(StreamAggregate { input, window, keys, aggregates, emit, lateness_us, schema })
     }
 
+    /// How far (microseconds) the output's watermark is behind the input's: late rows change results
+    /// that were given; and a session takes rows at its end, so that its result, whose event time is
+    /// just before that, comes when the watermark is above it.
+    pub fn hold_us(&self) -> i64 {
+        match self.window {
+            Window::Session { .. } => self.lateness_us.saturating_add(1),
+            _ => self.lateness_us,
+        }
+    }
+
     /// Whether results carry `_revision`.
     pub fn has_revision(&self) -> bool {
         self.schema.fields().last().is_some_and(|f| f.name() == REVISION_COLUMN)
