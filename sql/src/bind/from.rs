@@ -1,20 +1,18 @@
-//! Windows and joins in FROM, before DataFusion plans: arguments are read while places in the text
+//! Windows in FROM, before DataFusion plans: arguments are read while places in the text
 //! are known, and the syntax tree is given a form in which the visit goes on into what they are
 //! made of. [`super::stream::FromPlanner`] plans that form.
 
 use auspex_plan::{Diagnostic, Span, SqlState, Window};
 use sqlparser::ast::{
-    self, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, GroupByExpr, Join, JoinConstraint, JoinOperator, ObjectName, Select,
-    SelectItem, Spanned, TableFactor, Value, WindowSpec, WindowType,
+    self, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    GroupByExpr, ObjectName, Select, Spanned, TableFactor, Value,
 };
 use sqlparser::tokenizer::Span as AstSpan;
 
-use super::context::Reader;
 use super::names;
 use super::resolve::{Resolver, quoted};
 use super::{Result, stream::Kept};
-use crate::marks::{self, mark, unmark};
+use crate::marks::{self, unmark};
 use crate::parse::length_us;
 
 /// A window in FROM, by its number in [`super::resolve::Found::windows`]. The factor that stands
@@ -131,7 +129,7 @@ impl Resolver<'_> {
     }
 
     /// The factor that the planner knows again.
-    fn carrier(
+    pub(super) fn carrier(
         &mut self,
         table: TableFactor,
         exprs: Vec<Expr>,
@@ -221,7 +219,7 @@ impl Resolver<'_> {
     }
 
     /// Microseconds of a length written as `INTERVAL '..'` or as a text.
-    fn length(&self, expr: &Expr) -> Result<i64> {
+    pub(super) fn length(&self, expr: &Expr) -> Result<i64> {
         let (text, span) = self.interval_text(expr)?;
         length_us(&text, span)
     }
@@ -241,141 +239,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reads the retention window behind a relation and puts the form for the planner in its place.
-    pub(super) fn retention_window(&mut self, factor: &mut TableFactor) -> Result<()> {
-        let TableFactor::Table { name, alias, with_hints, .. } = factor else { return Ok(()) };
-        let Some(index) = with_hints.iter().position(|h| retention_hint(h).is_some()) else {
-            return Ok(());
-        };
-        let Expr::Function(function) = with_hints.remove(index) else { return Ok(()) };
-        let (_, span) = named_window(&function);
-        if self.reader == Reader::Terminating {
-            return Err(self
-                .refuse("a WINDOW of a relation needs a continuous query", span)
-                .hint("Use it in CREATE STREAM .. AS or CREATE MATERIALIZED VIEW."));
-        }
-        let (kept, exprs, descending) = self.kept(&function)?;
-        let window = FromWindow {
-            kind: FromWindowKind::Retention { kept, descending },
-            span: self.at(span),
-        };
-        // The relation keeps its alias, by which its columns go.
-        let table = TableFactor::Table {
-            name: name.clone(),
-            alias: alias.take(),
-            args: None,
-            with_hints: Vec::new(),
-            version: None,
-            with_ordinality: false,
-            partitions: Vec::new(),
-            json_path: None,
-            sample: None,
-            index_hints: Vec::new(),
-        };
-        *factor = self.carrier(table, exprs, None, window);
-        Ok(())
-    }
-
-    fn kept(&self, function: &Function) -> Result<(Kept, Vec<Expr>, Vec<(bool, bool)>)> {
-        let (name, span) = named_window(function);
-        let FunctionArguments::List(list) = &function.args else {
-            return Err(retention_usage(&name).at_opt(self.at(span)));
-        };
-        let mut args = Vec::new();
-        for arg in &list.args {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else {
-                return Err(retention_usage(&name).at_opt(self.at(span)));
-            };
-            args.push(expr.clone());
-        }
-        let rows = |expr: &Expr| match number(expr).and_then(|n| n.parse::<u64>().ok()) {
-            Some(n) if n > 0 => Ok(n),
-            _ => Err(Diagnostic::error(
-                SqlState::INVALID_PARAMETER_VALUE,
-                "the number of rows of a window must be a positive number",
-            )
-            .at_opt(self.at(expr.span()))),
-        };
-        let order = list.clauses.iter().find_map(|c| match c {
-            FunctionArgumentClause::OrderBy(order) => Some(order.clone()),
-            _ => None,
-        });
-        let none = Vec::new;
-        Ok(match (name.as_str(), args.as_slice(), order) {
-            ("length", [n], None) => (Kept::Length(rows(n)?), none(), Vec::new()),
-            ("length batch", [n], None) => (Kept::LengthBatch(rows(n)?), none(), Vec::new()),
-            ("time", [i], None) => (Kept::Time(self.length(i)?), none(), Vec::new()),
-            ("time batch", [i], None) => (Kept::TimeBatch(self.length(i)?), none(), Vec::new()),
-            ("delay", [i], None) => (Kept::Delay(self.length(i)?), none(), Vec::new()),
-            ("unique", [_, ..], None) => (Kept::Unique, args, Vec::new()),
-            ("sort", [n], Some(order)) => {
-                let directions = order
-                    .iter()
-                    .map(|o| {
-                        let asc = o.options.asc.unwrap_or(true);
-                        (asc, o.options.nulls_first.unwrap_or(!asc))
-                    })
-                    .collect();
-                let exprs = order.into_iter().map(|o| o.expr).collect();
-                (Kept::Sort(rows(n)?), exprs, directions)
-            }
-            _ => return Err(retention_usage(&name).at_opt(self.at(span))),
-        })
-    }
-
-    /// Aggregates over a retention window belong to each row: `GROUP BY` is their `PARTITION BY`,
-    /// `HAVING` a condition on them.
-    pub(super) fn retention_select(&self, select: &mut Select) -> Result<()> {
-        let [from] = select.from.as_slice() else { return Ok(()) };
-        let TableFactor::Table { with_hints, .. } = &from.relation else { return Ok(()) };
-        let Some((name, _)) = with_hints.iter().find_map(retention_hint) else { return Ok(()) };
-        if let Some(join) = from.joins.first() {
-            return Err(self
-                .refuse(
-                    format!("a join of a WINDOW {} is not supported", name.to_uppercase()),
-                    join.relation.span(),
-                )
-                .hint("Join the streams; a join keeps the rows that can still find a partner."));
-        }
-        let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by else {
-            return Err(self.refuse("GROUP BY ALL is not supported here", select.span()));
-        };
-        if !modifiers.is_empty() {
-            return Err(self.refuse("ROLLUP, CUBE and TOTALS are not supported", select.span()));
-        }
-        let keys = std::mem::take(keys);
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                self.per_row(expr, &keys);
-            }
-        }
-        if let Some(mut having) = select.having.take() {
-            self.per_row(&mut having, &keys);
-            select.qualify = Some(having);
-        }
-        Ok(())
-    }
-
-    /// Gives the aggregates of an expression `OVER (PARTITION BY keys)`.
-    fn per_row(&self, expr: &mut Expr, keys: &[Expr]) {
-        let functions = &self.binder.functions;
-        let _: std::ops::ControlFlow<()> = ast::visit_expressions_mut(expr, |expr| {
-            if let Expr::Function(function) = expr
-                && function.over.is_none()
-                && let Some(name) = function.name.0.last().and_then(|p| p.as_ident())
-                && functions.aggregate(&names::fold(name)).is_some()
-            {
-                function.over = Some(WindowType::WindowSpec(WindowSpec {
-                    window_name: None,
-                    partition_by: keys.to_vec(),
-                    order_by: Vec::new(),
-                    window_frame: None,
-                }));
-            }
-            std::ops::ControlFlow::Continue(())
-        });
-    }
-
     /// `_revision` of a window's result is a column of each of its groups.
     pub(super) fn revision_select(&self, select: &mut Select) {
         let windows = select.from.iter().any(|f| {
@@ -392,148 +255,12 @@ impl Resolver<'_> {
             )));
         }
     }
-
-    /// Gives the joins of a FROM item conditions that DataFusion can plan; see [`marks`].
-    pub(super) fn joins(&self, from: &mut ast::TableWithJoins) -> Result<()> {
-        if let Some(hint) = join_hints(&mut from.relation).first() {
-            return Err(Diagnostic::syntax("WITHIN and FOR SYSTEM_TIME belong to a join")
-                .at_opt(self.at(hint.span())));
-        }
-        for join in &mut from.joins {
-            self.join(join)?;
-        }
-        Ok(())
-    }
-
-    fn join(&self, join: &mut Join) -> Result<()> {
-        use JoinOperator as J;
-        let hints = join_hints(&mut join.relation);
-        let mut left = false;
-        let mut conditions = Vec::new();
-        let mut place = AstSpan::empty();
-        for hint in hints {
-            match &hint {
-                Expr::Identifier(_) => left = true,
-                other => {
-                    place = other.span();
-                    conditions.push(hint);
-                }
-            }
-        }
-        if let J::AsOf { match_condition, constraint } = &mut join.join_operator {
-            place = match_condition.span();
-            conditions.push(call("asof", match_condition.clone()));
-            let constraint = std::mem::replace(constraint, JoinConstraint::None);
-            join.join_operator = if left { J::LeftOuter(constraint) } else { J::Inner(constraint) };
-        }
-        if conditions.is_empty() {
-            return Ok(());
-        }
-        if self.reader == Reader::Terminating {
-            return Err(self.refuse("a join over time needs a continuous query", place).hint(
-                "Use it in CREATE STREAM .. AS; in a SELECT write the condition on time out.",
-            ));
-        }
-        let (J::Join(constraint)
-        | J::Inner(constraint)
-        | J::Left(constraint)
-        | J::LeftOuter(constraint)
-        | J::Right(constraint)
-        | J::RightOuter(constraint)
-        | J::FullOuter(constraint)) = &mut join.join_operator
-        else {
-            return Err(self.refuse("this kind of join cannot have WITHIN", place));
-        };
-        match constraint {
-            JoinConstraint::On(condition) => conditions.insert(0, condition.clone()),
-            JoinConstraint::None => {}
-            JoinConstraint::Using(_) | JoinConstraint::Natural => {
-                return Err(self
-                    .refuse("USING is not supported in a join with a condition on time", place)
-                    .hint("Write ON a.k = b.k."));
-            }
-        }
-        let all = conditions.into_iter().reduce(|a, b| Expr::BinaryOp {
-            left: Box::new(Expr::Nested(Box::new(a))),
-            op: ast::BinaryOperator::And,
-            right: Box::new(Expr::Nested(Box::new(b))),
-        });
-        if let Some(all) = all {
-            *constraint = JoinConstraint::On(all);
-        }
-        Ok(())
-    }
 }
 
-/// Takes the marks of a join off a relation.
-fn join_hints(relation: &mut TableFactor) -> Vec<Expr> {
-    let TableFactor::Table { with_hints, .. } = relation else { return Vec::new() };
-    let (own, rest) = std::mem::take(with_hints).into_iter().partition(|hint| match hint {
-        Expr::Identifier(i) => unmark(&i.value) == Some(marks::LEFT),
-        Expr::Function(f) => function_mark(f)
-            .is_some_and(|(name, _)| name == marks::WITHIN || name == marks::SYSTEM_TIME),
-        _ => false,
-    });
-    *with_hints = rest;
-    own
-}
-
-/// A marked function around an expression.
-fn call(name: &str, argument: Expr) -> Expr {
-    let span = argument.span();
-    Expr::Function(Function {
-        name: ObjectName(vec![ast::ObjectNamePart::Identifier(quoted(&mark(name), span))]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(ast::FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
-}
-
-fn function_mark(function: &Function) -> Option<(String, AstSpan)> {
+/// Name and place of a marked function.
+pub(super) fn function_mark(function: &Function) -> Option<(String, AstSpan)> {
     let ident = function.name.0.first()?.as_ident()?;
     unmark(&ident.value).map(|name| (name.to_string(), ident.span))
-}
-
-fn named_window(function: &Function) -> (String, AstSpan) {
-    retention_hint_name(function).unwrap_or((String::new(), AstSpan::empty()))
-}
-
-fn retention_hint_name(function: &Function) -> Option<(String, AstSpan)> {
-    let (name, span) = function_mark(function)?;
-    Some((name.strip_prefix(marks::WINDOW)?.to_string(), span))
-}
-
-/// Name and place when a table hint is a retention window.
-pub(super) fn retention_hint(hint: &Expr) -> Option<(String, AstSpan)> {
-    match hint {
-        Expr::Function(function) => retention_hint_name(function),
-        _ => None,
-    }
-}
-
-fn retention_usage(name: &str) -> Diagnostic {
-    let usage = match name {
-        "length" | "length batch" => "(rows), such as (100)",
-        "time" | "time batch" | "delay" => "(interval), such as ('5 s')",
-        "sort" => "(rows, column [DESC], ..)",
-        "unique" => "(column, ..)",
-        _ => {
-            return Diagnostic::unsupported(format!("there is no WINDOW {}", name.to_uppercase()))
-                .hint(
-                    "Windows of a relation are LENGTH, LENGTH BATCH, TIME, TIME BATCH, SORT, \
-                     UNIQUE and DELAY.",
-                );
-        }
-    };
-    Diagnostic::syntax(format!("WINDOW {} takes {usage}", name.to_uppercase()))
 }
 
 fn usage(function: &str) -> Diagnostic {
@@ -560,9 +287,9 @@ impl MessageAt for Diagnostic {
     }
 }
 
-/// The relation that an argument names, or the place of one that is none.
-fn relation(argument: Expr) -> std::result::Result<TableFactor, AstSpan> {
-    let table = |name: ObjectName, args| TableFactor::Table {
+/// A relation by name, or a function in FROM.
+pub(super) fn table(name: ObjectName, args: Option<ast::TableFunctionArgs>) -> TableFactor {
+    TableFactor::Table {
         name,
         alias: None,
         args,
@@ -573,7 +300,11 @@ fn relation(argument: Expr) -> std::result::Result<TableFactor, AstSpan> {
         json_path: None,
         sample: None,
         index_hints: Vec::new(),
-    };
+    }
+}
+
+/// The relation that an argument names, or the place of one that is none.
+fn relation(argument: Expr) -> std::result::Result<TableFactor, AstSpan> {
     let part = ast::ObjectNamePart::Identifier;
     match argument {
         Expr::Identifier(name) => Ok(table(ObjectName(vec![part(name)]), None)),
@@ -610,7 +341,7 @@ fn descriptor(expr: Expr) -> Expr {
     }
 }
 
-fn number(expr: &Expr) -> Option<&str> {
+pub(super) fn number(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(v) => match &v.value {
             Value::Number(n, _) => Some(n),

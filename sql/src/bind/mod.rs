@@ -17,6 +17,8 @@ mod continuous;
 mod convert;
 mod error;
 mod from;
+mod from_join;
+mod from_retention;
 mod functions;
 mod insert;
 mod names;

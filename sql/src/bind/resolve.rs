@@ -19,7 +19,8 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span as AstSpan;
 
 use super::context::Reader;
-use super::from::{FromWindow, is_window_function, retention_hint};
+use super::from::{FromWindow, is_window_function};
+use super::from_retention::retention_hint;
 use super::names;
 use super::scope::Frame;
 use super::{Binder, Result};

@@ -7,6 +7,7 @@
 mod aggregate;
 mod from;
 mod join;
+mod lookup;
 mod over;
 mod strip;
 mod times;
