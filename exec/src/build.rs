@@ -285,23 +285,6 @@ impl Builder<'_> {
         Ok(self.add_node(Box::new(operator), &[source]))
     }
 
-    fn add_aggregate(&mut self, node: &nodes::StreamAggregate) -> Result<Source> {
-        let keys = self.compile_all(&node.keys, &node.input)?;
-        let aggregates = Aggregates::compile(&node.aggregates, node.input.schema())?;
-        let schema = nullable(UserDefinedLogicalNodeCore::schema(node).as_arrow());
-        let source = self.add(&node.input)?;
-        let operator = match (node.window, node.emit) {
-            (Window::Unbounded, Emit::Changes) => {
-                Running::new(keys, aggregates, None, schema, self.on_error)?
-            }
-            (Window::Unbounded, Emit::Every(period)) => {
-                Running::new(keys, aggregates, Some(period), schema, self.on_error)?
-            }
-            _ => return Err(ExecError::Unsupported("an aggregate over windows".into())),
-        };
-        Ok(self.add_node(Box::new(operator), &[source]))
-    }
-
     /// The first row of each value of `on`; of the whole row when that is empty.
     fn add_distinct(&mut self, input: &LogicalPlan, on: &[Expr]) -> Result<Source> {
         let schema = input.schema();

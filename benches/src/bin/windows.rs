@@ -134,10 +134,8 @@ impl Data {
             }
             let values = (from..to).map(|row| Tick::at(row).value());
             let schema = Arc::new(workload::schema().project(&[2, 3]).expect("columns k and v"));
-            let columns: Vec<arrow::array::ArrayRef> = vec![
-                Arc::new(names.finish()),
-                Arc::new(Float64Array::from_iter_values(values)),
-            ];
+            let columns: Vec<arrow::array::ArrayRef> =
+                vec![Arc::new(names.finish()), Arc::new(Float64Array::from_iter_values(values))];
             EventBatch {
                 rows: RecordBatch::try_new(schema, columns).expect("columns of the schema"),
                 offset: from,
@@ -268,22 +266,15 @@ fn checkpoints(name: &str, window: Window, rows: u64, runs: u64) -> Result<(), E
         let count = total.ceil().max(1.0);
         shares.push(saving / count.min(1.0 + total.floor()) * 100.0);
     }
-    println!(
-        "{name}: a checkpoint takes {:.2} % of a second, {entries} entries",
-        median(shares)
-    );
+    println!("{name}: a checkpoint takes {:.2} % of a second, {entries} entries", median(shares));
     Ok(())
 }
 
 /// `SELECT k, count(*), sum(v), avg(v), min(v), max(v)` by window and key.
 fn graph(window: Window) -> Result<Graph, Error> {
     let schema = workload::schema().project(&[2, 3])?;
-    let clock = Clock {
-        stream: 1,
-        delay_us: 0,
-        arrival: false,
-        idle_timeout_us: Clock::IDLE_TIMEOUT_US,
-    };
+    let clock =
+        Clock { stream: 1, delay_us: 0, arrival: false, idle_timeout_us: Clock::IDLE_TIMEOUT_US };
     let relation = StreamRelation::new(1, "ticks", &schema, vec![clock], false);
     let input = LogicalPlanBuilder::scan("ticks", Arc::new(relation), None)?.build()?;
     let v = || col("v");

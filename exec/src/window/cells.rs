@@ -29,8 +29,7 @@ pub(super) struct Cell {
     pub(super) mark: u32,
 }
 
-const EMPTY: Cell =
-    Cell { interval: 0, first: 0, key: 0, older: NONE, newer: NONE, mark: 0 };
+const EMPTY: Cell = Cell { interval: 0, first: 0, key: 0, older: NONE, newer: NONE, mark: 0 };
 
 /// Ends of the list of a key's cells.
 #[derive(Debug, Clone, Copy)]
@@ -109,8 +108,7 @@ impl Cells {
         if cell as usize >= self.cells.len() {
             self.cells.resize(cell as usize + 1, EMPTY);
         }
-        self.cells[cell as usize] =
-            Cell { interval, first: ordinal, key, older, newer, mark: 0 };
+        self.cells[cell as usize] = Cell { interval, first: ordinal, key, older, newer, mark: 0 };
         self.link(cell);
         self.column(interval).push(cell);
         cell
@@ -185,7 +183,11 @@ impl Cells {
     }
 
     /// Those of the intervals `from ..= to`.
-    pub(super) fn columns_in(&self, from: i64, to: i64) -> impl DoubleEndedIterator<Item = &Column> {
+    pub(super) fn columns_in(
+        &self,
+        from: i64,
+        to: i64,
+    ) -> impl DoubleEndedIterator<Item = &Column> {
         let begin = self.columns.partition_point(|column| column.interval < from);
         let end = self.columns.partition_point(|column| column.interval <= to);
         self.columns.range(begin..end.max(begin))

@@ -38,7 +38,8 @@ impl Changes {
             while progress.steps().get(step).is_some_and(|s| s.sequence < sequence) {
                 step += 1;
             }
-            let watermark = step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
+            let watermark =
+                step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
             let pane = base.grid.pane_of(time);
             let (first, last) = (pane.max(base.kept()), base.grid.last_window(pane));
             if base.is_closed(last) {

@@ -155,7 +155,13 @@ impl Counts {
     }
 
     /// Takes rows that give results when a window is complete.
-    fn take_closing(&mut self, rows: &Rows, end: usize, progress: &Progress, out: &mut Output) -> Result<()> {
+    fn take_closing(
+        &mut self,
+        rows: &Rows,
+        end: usize,
+        progress: &Progress,
+        out: &mut Output,
+    ) -> Result<()> {
         let from = rows.next;
         let mut slots = Vec::with_capacity(end - from);
         // Rows that complete a pane, which is looked at when all have been added.
@@ -185,7 +191,8 @@ impl Counts {
             while progress.steps().get(step).is_some_and(|s| s.sequence < sequence) {
                 step += 1;
             }
-            let watermark = step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
+            let watermark =
+                step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
             let time = rows.time.get(row).max(watermark);
             let place = Place { sequence, ingested: rows.ingested.get(row) };
             self.complete(key, number, time, place)?;
@@ -306,7 +313,13 @@ impl Counts {
     }
 
     /// Takes rows that give the results of all windows they belong to.
-    fn take_changes(&mut self, rows: &Rows, end: usize, progress: &Progress, out: &mut Output) -> Result<()> {
+    fn take_changes(
+        &mut self,
+        rows: &Rows,
+        end: usize,
+        progress: &Progress,
+        out: &mut Output,
+    ) -> Result<()> {
         let mut from = rows.next;
         let mut windows: Vec<Vec<u32>> = Vec::new();
         let mut step = 0;
@@ -317,7 +330,8 @@ impl Counts {
             while progress.steps().get(step).is_some_and(|s| s.sequence < sequence) {
                 step += 1;
             }
-            let watermark = step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
+            let watermark =
+                step.checked_sub(1).map_or(progress.before, |s| progress.steps()[s].time);
             let open = &self.keys[key as usize].panes;
             if open.iter().any(|window| self.chunks[window.slot as usize] == self.chunk) {
                 self.add_changes(rows, from, row, &mut windows, out)?;

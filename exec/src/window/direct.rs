@@ -98,12 +98,7 @@ impl Direct {
     }
 
     /// The watermark has moved from `before`.
-    pub(super) fn advance(
-        &mut self,
-        base: &mut Base,
-        before: i64,
-        out: &mut Output,
-    ) -> Result<()> {
+    pub(super) fn advance(&mut self, base: &mut Base, before: i64, out: &mut Output) -> Result<()> {
         match self.every_us {
             None => self.close(base, before, out)?,
             Some(every) => {

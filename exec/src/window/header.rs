@@ -31,9 +31,9 @@ impl Header {
     pub(super) fn read(value: &[u8]) -> Result<Header> {
         let mut numbers = value.chunks(8).map(<[u8; 8]>::try_from);
         let mut next = || numbers.next().transpose().ok().flatten();
-        let (watermark, rows) = next().zip(next()).ok_or_else(|| {
-            ExecError::State("the header of a window that cannot be read".into())
-        })?;
+        let (watermark, rows) = next()
+            .zip(next())
+            .ok_or_else(|| ExecError::State("the header of a window that cannot be read".into()))?;
         let ingested = next().map(i64::from_be_bytes);
         let seen = Seen { rows: u64::from_be_bytes(rows), ingested };
         Ok(Header { watermark: i64::from_be_bytes(watermark), seen })

@@ -7,8 +7,8 @@ use arrow::array::ArrayRef;
 use auspex_plan::OnError;
 use auspex_storage::Run;
 
-use crate::aggregate::{Aggregates, Arguments, Places};
 use crate::aggregate::interner::Interner;
+use crate::aggregate::{Aggregates, Arguments, Places};
 use crate::batch::{Batch, rows_below};
 use crate::error::{Result, RowFailure};
 use crate::expr::Compiled;
@@ -151,7 +151,8 @@ impl Intake {
 
     /// Forgets everything, before state is restored.
     pub(super) fn clear(&mut self) -> Result<()> {
-        let types: Vec<_> = self.exprs[..self.keys].iter().map(|key| key.data_type.clone()).collect();
+        let types: Vec<_> =
+            self.exprs[..self.keys].iter().map(|key| key.data_type.clone()).collect();
         self.interner = Interner::new(&types)?;
         self.waiting.clear();
         self.seen = Seen::default();

@@ -80,12 +80,7 @@ impl Sliding {
     }
 
     /// The watermark has moved from `before`.
-    pub(super) fn advance(
-        &mut self,
-        base: &mut Base,
-        before: i64,
-        out: &mut Output,
-    ) -> Result<()> {
+    pub(super) fn advance(&mut self, base: &mut Base, before: i64, out: &mut Output) -> Result<()> {
         self.resize(base);
         let mut last = base.grid.open_pane(before);
         loop {
@@ -270,7 +265,8 @@ impl Sliding {
         let open = base.open();
         let block = base.grid.block(open);
         self.flip(base, block.saturating_sub(1))?;
-        let ended: Vec<Pane> = base.cells.columns().map(|c| c.interval).filter(|p| *p < open).collect();
+        let ended: Vec<Pane> =
+            base.cells.columns().map(|c| c.interval).filter(|p| *p < open).collect();
         for pane in ended {
             if base.grid.block(pane) == block {
                 self.append(base, pane)?;

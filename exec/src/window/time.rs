@@ -69,12 +69,7 @@ impl TimeWindows {
     }
 
     /// Takes the waiting rows with places up to `sequence`, all when there is none.
-    fn take(
-        &mut self,
-        sequence: Option<i64>,
-        progress: &Progress,
-        out: &mut Output,
-    ) -> Result<()> {
+    fn take(&mut self, sequence: Option<i64>, progress: &Progress, out: &mut Output) -> Result<()> {
         while let Some((rows, end)) = self.base.intake.next(sequence) {
             let base = &mut self.base;
             match &mut self.way {

@@ -50,9 +50,6 @@ impl Functions {
                 functions.aggregate.insert(name.to_string(), udf.clone());
             }
         }
-        for udf in auspex_plan::functions::aggregates() {
-            functions.add_aggregate(udf);
-        }
         for udf in SessionStateDefaults::default_window_functions() {
             for name in udf.aliases().iter().map(String::as_str).chain([udf.name()]) {
                 functions.window.insert(name.to_string(), udf.clone());

@@ -70,8 +70,10 @@ fn rows() -> impl Strategy<Value = Vec<LogRow>> {
 }
 
 fn grid_window() -> impl Strategy<Value = Window> {
-    let hop = (1i64..7, 1i64..8, -20i64..20).prop_map(|(slide_us, panes, offset_us)| {
-        Window::Hop { size_us: slide_us * panes, slide_us, offset_us }
+    let hop = (1i64..7, 1i64..8, -20i64..20).prop_map(|(slide_us, panes, offset_us)| Window::Hop {
+        size_us: slide_us * panes,
+        slide_us,
+        offset_us,
     });
     let cumulate = (1i64..7, 1i64..6, -20i64..20).prop_map(|(step_us, panes, offset_us)| {
         Window::Cumulate { size_us: step_us * panes, step_us, offset_us }
@@ -198,18 +200,18 @@ fn a_row_exactly_the_gap_later_still_belongs_to_the_session() {
     shows(
         &q,
         rows,
-        &[
-            "0 20 x 2 5 2.5 1 4 | 3 19",
-            "10 20 y 1 2 2.0 2 2 | 3 19",
-            "21 31 y 1 8 8.0 8 8 | 4 30",
-        ],
+        &["0 20 x 2 5 2.5 1 4 | 3 19", "10 20 y 1 2 2.0 2 2 | 3 19", "21 31 y 1 8 8.0 8 8 | 4 30"],
     );
 }
 
 #[test]
 fn a_row_between_two_sessions_joins_them() {
     let q = Query { window: Window::Session { gap_us: 10 }, delay_us: 20, ..TUMBLE };
-    shows(&q, "1 @0 x 0 1 0\n1 @20 x 0 2 0\n1 @10 x 0 4 0", &["0 30 x 3 7 2.3333333333333335 1 4 | 3 29"]);
+    shows(
+        &q,
+        "1 @0 x 0 1 0\n1 @20 x 0 2 0\n1 @10 x 0 4 0",
+        &["0 30 x 3 7 2.3333333333333335 1 4 | 3 29"],
+    );
 }
 
 #[test]
@@ -237,7 +239,8 @@ fn times_at_the_ends_of_the_range_have_windows() {
         {
             let q = Query { window, emit, lateness_us, delay_us: hour };
             let rows = trace(&plan(&q), &log(&rows)).rows;
-            let total = |value: &str| rows.iter().any(|row| row.contains(&format!(" x 1 {value} ")));
+            let total =
+                |value: &str| rows.iter().any(|row| row.contains(&format!(" x 1 {value} ")));
             assert!(["1", "2", "4"].into_iter().all(total), "{q:?}: {rows:?}");
         }
     }

@@ -108,7 +108,8 @@ impl Run {
         }
         for (start, end) in windows {
             let ended = watermark != i64::MIN && end <= watermark;
-            let found = self.groups.iter().position(|g| (g.start, g.end) == (start, end) && g.key == key);
+            let found =
+                self.groups.iter().position(|g| (g.start, g.end) == (start, end) && g.key == key);
             let number = found.unwrap_or_else(|| {
                 let (key, rows) = (key.to_string(), Vec::new());
                 self.groups.push(Group { start, end, key, rows, given: 0, changed: false, ended });
@@ -174,7 +175,15 @@ impl Run {
                 let (first, end) = (window[0].time, window[window.len() - 1].time);
                 let given = last - start - 1;
                 let key = key.to_string();
-                let group = Group { start: first, end, key, rows: window, given, changed: true, ended: true };
+                let group = Group {
+                    start: first,
+                    end,
+                    key,
+                    rows: window,
+                    given,
+                    changed: true,
+                    ended: true,
+                };
                 self.write(&group, rows[last - 1].place, time);
             }
         }
@@ -193,7 +202,8 @@ impl Run {
         let tick = match self.query.emit {
             Emit::Every(every) => {
                 watermark == i64::MAX
-                    || (before != i64::MIN && watermark.div_euclid(every) > before.div_euclid(every))
+                    || (before != i64::MIN
+                        && watermark.div_euclid(every) > before.div_euclid(every))
             }
             _ => false,
         };
