@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test demo crash bench-ingest bench-engine bench-latency bench-footprint data-full-year
+.PHONY: help run test demo crash bench-ingest bench-engine bench-windows bench-latency bench-footprint data-full-year
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # A target directory outside the clone lets the next clone reuse the compiled dependencies.
@@ -53,6 +53,11 @@ bench-engine: ## filter and projection over Arrow batches in memory, rows per se
 	@scripts/bootstrap.sh build
 	@cargo build --release -p auspex-benches -p auspex-deps --bin engine
 	@$(BIN)/engine
+
+bench-windows: ## windowed aggregates over Arrow batches in memory, rows per second and core
+	@scripts/bootstrap.sh build
+	@cargo build --release -p auspex-benches -p auspex-deps --bin windows
+	@$(BIN)/windows
 
 bench-latency: ## INSERT to notification, next to a bare fdatasync
 	@scripts/bootstrap.sh build

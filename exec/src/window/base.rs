@@ -1,5 +1,7 @@
 //! What all ways to compute hopping and cumulating windows have in common.
 
+use std::ops::Range;
+
 use auspex_storage::Run;
 
 use crate::error::Result;
@@ -131,19 +133,19 @@ impl Base {
         out.late.push(rows.failure(row, late_reason(rows.time.get(row), end, watermark)));
     }
 
-    /// Adds the waiting rows before `end` to the cells of their panes, up to and with the first row
-    /// of a pane that has ended. With `carried`, such a row goes to the first open pane instead.
+    /// Adds the rows `taken` to the cells of their panes, up to and with the first row of a pane
+    /// that has ended. With `carried`, such a row goes to the first open pane instead.
     /// `visit` sees each row's cell.
     pub(super) fn fill(
         &mut self,
         rows: &Rows,
-        from: usize,
-        end: usize,
+        taken: Range<usize>,
         carried: bool,
         progress: &Progress,
         out: &mut Output,
         mut visit: impl FnMut(&mut Cells, u32),
     ) -> Result<Filled> {
+        let Range { start: from, end } = taken;
         self.cells.resize_keys(self.intake.interner.bound());
         let (open, kept) = (self.open(), self.kept());
         let time = rows.time.slice(from, end - from);

@@ -33,7 +33,7 @@ impl Changes {
         let mut from = rows.next;
         let mut step = progress.steps().partition_point(|s| s.sequence < rows.sequence.get(from));
         self.chunk += 1;
-        for row in from..end {
+        for row in rows.next..end {
             let (time, sequence) = (rows.time.get(row), rows.sequence.get(row));
             while progress.steps().get(step).is_some_and(|s| s.sequence < sequence) {
                 step += 1;

@@ -24,7 +24,7 @@ impl Closing {
         progress: &Progress,
         out: &mut Output,
     ) -> Result<()> {
-        base.fill(rows, rows.next, end, base.grid.cumulates, progress, out, |_, _| ())?;
+        base.fill(rows, rows.next..end, base.grid.cumulates, progress, out, |_, _| ())?;
         Ok(())
     }
 

@@ -324,7 +324,7 @@ impl Counts {
         let mut windows: Vec<Vec<u32>> = Vec::new();
         let mut step = 0;
         self.chunk += 1;
-        for row in from..end {
+        for row in rows.next..end {
             let (key, time) = (rows.keys[row], rows.time.get(row));
             let sequence = rows.sequence.get(row);
             while progress.steps().get(step).is_some_and(|s| s.sequence < sequence) {

@@ -71,7 +71,7 @@ impl Direct {
         while from < end {
             let regular = self.every_us.is_some();
             let changed = &mut self.changed;
-            let filled = base.fill(rows, from, end, false, progress, out, |cells, cell| {
+            let filled = base.fill(rows, from..end, false, progress, out, |cells, cell| {
                 if regular && cells.get(cell).mark == 0 {
                     cells.set_mark(cell, 1);
                     changed.push(cell);

@@ -66,7 +66,7 @@ impl Sliding {
     ) -> Result<()> {
         let mut from = rows.next;
         while from < end {
-            let filled = base.fill(rows, from, end, false, progress, out, |_, _| ())?;
+            let filled = base.fill(rows, from..end, false, progress, out, |_, _| ())?;
             from = filled.next;
             if let Some((key, pane)) = filled.ended {
                 self.resize(base);
