@@ -14,6 +14,9 @@ use super::resolve::Resolver;
 use super::{Result, stream::Kept};
 use crate::marks;
 
+/// A window, its expressions, and for `SORT` which of them ascend and have nulls first.
+type Arguments = (Kept, Vec<Expr>, Vec<(bool, bool)>);
+
 impl Resolver<'_> {
     /// Reads the retention window behind a relation and puts the form for the planner in its place.
     pub(super) fn retention_window(&mut self, factor: &mut TableFactor) -> Result<()> {
@@ -42,7 +45,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn kept(&self, function: &Function) -> Result<(Kept, Vec<Expr>, Vec<(bool, bool)>)> {
+    fn kept(&self, function: &Function) -> Result<Arguments> {
         let (name, span) = named_window(function);
         let FunctionArguments::List(list) = &function.args else {
             return Err(retention_usage(&name).at_opt(self.at(span)));

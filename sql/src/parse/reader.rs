@@ -8,6 +8,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::{DIALECT, Result, near_text, select_all};
+use crate::marks::unmark;
 use crate::source::Source;
 use crate::statement::{Emission, Expr, Ident, Name, Query};
 
@@ -521,6 +522,12 @@ fn trailing_with(tokens: &[TokenWithSpan]) -> Option<usize> {
             Token::LParen => {
                 depth = depth.checked_sub(1)?;
                 if depth == 0 {
+                    // Ours, behind a relation.
+                    if let Token::Word(w) = &tokens[*solid.get(place + 1)?].token
+                        && unmark(&w.value).is_some()
+                    {
+                        return None;
+                    }
                     let before = *solid.get(place.checked_sub(1)?)?;
                     return match &tokens[before].token {
                         Token::Word(w)

@@ -222,7 +222,9 @@ impl Rewriter<'_> {
             }
             hint.into_iter().for_each(|(token, at)| self.push(token, at));
         }
-        self.push(Token::RParen, span);
+        // A statement may end here: its text goes up to the last token read.
+        let last = self.tokens[self.at - 1].span;
+        self.push(Token::RParen, last);
     }
 
     fn span(&self, from: usize, to: usize) -> Span {

@@ -20,6 +20,9 @@ enum Group {
     Key(usize),
 }
 
+/// The window, what the groups are, and the keys.
+type Tumbling = (Window, Vec<Group>, Vec<Expr>);
+
 const DAY_US: i64 = 86_400_000_000;
 
 impl Lowering<'_> {
@@ -143,11 +146,7 @@ impl Lowering<'_> {
     }
 
     /// `GROUP BY date_bin('1 min', ts), ..`: the window, what the groups are, and the keys.
-    fn tumbling(
-        &self,
-        aggregate: &Aggregate,
-        input: &LogicalPlan,
-    ) -> Result<Option<(Window, Vec<Group>, Vec<Expr>)>> {
+    fn tumbling(&self, aggregate: &Aggregate, input: &LogicalPlan) -> Result<Option<Tumbling>> {
         let known = times(input, self.binder);
         let is_time = |expr: &Expr| {
             let mut expr = expr;

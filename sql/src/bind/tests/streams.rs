@@ -717,3 +717,17 @@ fn the_option_of_lateness_is_kept_with_the_query() {
     let stored = crate::parse::parse_query(&create.query.stored_text()).expect("stored");
     assert_eq!(nodes(timed().bind_continuous(&stored), text), [wanted]);
 }
+
+#[test]
+fn the_stored_text_is_the_whole_query() {
+    for query in [
+        "select max(v) from a window sort(10, v desc)",
+        "select k, v from a window('time', '5 s') x",
+        "select a.k, b.v from a, b for system_time as of a.ts x",
+        "select k, count(*) from a group by k emit changes output last every 5 rows",
+    ] {
+        let text = format!("create stream s as {query}");
+        let StatementKind::CreateStreamAs(create) = statement(&text) else { panic!("{text}") };
+        assert_eq!(create.query.stored_text(), query);
+    }
+}
