@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::ObjectId;
 use crate::diagnostic::Diagnostic;
-use crate::nodes::{AssignTime, JoinTime, StreamAggregate, StreamJoin};
+use crate::nodes::{AssignTime, JoinTime, StreamAggregate, StreamJoin, WindowRows};
 use crate::relation::StreamRelation;
 use crate::time::{Clock, Emit, Window};
 
@@ -149,6 +149,9 @@ fn progress(plan: &LogicalPlan) -> Progress {
                 }
                 below => below.held(aggregate.hold_us()),
             };
+        }
+        if let Some(rows) = node.downcast_ref::<WindowRows>() {
+            return progress(&rows.input).held(rows.hold_us());
         }
         if let Some(join) = node.downcast_ref::<StreamJoin>() {
             let left = progress(&join.left);

@@ -23,7 +23,7 @@ impl Builder<'_> {
         let input = nullable(node.input.schema().as_arrow());
         let schema = nullable(UserDefinedLogicalNodeCore::schema(node).as_arrow());
         let source = self.add(&node.input)?;
-        let operator = WindowRows::new(&node.window, keys, order, input, schema, self.on_error)?;
+        let operator = WindowRows::new(node, keys, order, input, schema, self.on_error)?;
         Ok(self.add_node(Box::new(operator), &[source]))
     }
 

@@ -173,6 +173,12 @@ impl WindowRows {
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
         Ok(WindowRows { input, window, keys, order_by, limit, schema })
     }
+
+    /// How far (microseconds) the output's watermark is behind the input's, as of a
+    /// [`StreamAggregate`].
+    pub fn hold_us(&self) -> i64 {
+        i64::from(matches!(self.window, Window::Session { .. }))
+    }
 }
 
 impl PartialOrd for WindowRows {

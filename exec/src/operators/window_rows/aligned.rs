@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 
-use super::{Admission, Closing, Kept, Windows};
+use super::{Closing, Kept, Windows};
 
 /// Each window is known by its end. All ends lie `step` apart; the windows that contain a row are
 /// those that end at `step`, 2 `step`, .. after it, as long as they begin before it.
@@ -62,13 +62,8 @@ fn floor(time: i64, step: i64, offset: i64) -> i64 {
 }
 
 impl Windows for Aligned {
-    fn admit(&self, _group: &[u8], time: i64, watermark: i64) -> Admission {
-        let (first, last) = (self.first_end(time), self.last_end(time));
-        match watermark {
-            _ if last <= watermark => Admission::Refused(last),
-            _ if first <= watermark => Admission::Part(first),
-            _ => Admission::Whole,
-        }
+    fn too_late(&self, _group: &[u8], time: i64, watermark: i64) -> Option<i64> {
+        Some(self.last_end(time)).filter(|end| *end <= watermark)
     }
 
     fn passed(&mut self, watermark: i64) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::operator::{StateReader, StateWriter};
 
-use super::{Admission, Closing, Kept, Windows};
+use super::{Closing, Kept, Windows};
 
 /// First byte of the keys under which positions are saved.
 const POSITION: u8 = b'p';
@@ -36,8 +36,8 @@ impl Counts {
 }
 
 impl Windows for Counts {
-    fn admit(&self, _group: &[u8], _time: i64, _watermark: i64) -> Admission {
-        Admission::Whole
+    fn too_late(&self, _group: &[u8], _time: i64, _watermark: i64) -> Option<i64> {
+        None
     }
 
     fn take(&mut self, number: u64, kept: &Kept) -> Option<Closing> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
-use auspex_plan::{OnError, time::Window};
+use auspex_plan::{OnError, nodes, time::Window};
 
 use crate::batch::Batch;
 use crate::error::{ExecError, Result, RowFailure};
@@ -43,14 +43,14 @@ struct Closing {
 
 /// Where the rows of one kind of window belong. Rows are known by their numbers in [`Kept`].
 trait Windows: Send {
-    /// Whether a row of this event time comes too late, in whole or in part, when the watermark is
-    /// `watermark`.
-    fn admit(&self, group: &[u8], time: i64, watermark: i64) -> Admission;
+    /// When a row of this event time is too late for all its windows at this watermark: the end of
+    /// the last one.
+    fn too_late(&self, group: &[u8], time: i64, watermark: i64) -> Option<i64>;
 
     /// Learns what has closed before.
     fn passed(&mut self, _watermark: i64) {}
 
-    /// Takes a row that was admitted; gives the window that it completes.
+    /// Takes a row that is not too late; gives the window that it completes.
     fn take(&mut self, number: u64, kept: &Kept) -> Option<Closing>;
 
     /// The next window that is due at `watermark`, in the order of ends, then starts, then first
@@ -67,17 +67,6 @@ trait Windows: Send {
     fn checkpoint(&mut self, _state: &mut StateWriter) {}
 }
 
-/// Answer of [`Windows::admit`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admission {
-    /// All its windows are open.
-    Whole,
-    /// Some windows, the first of which ends here, have closed without it.
-    Part(i64),
-    /// All its windows, the last of which ends here, have closed.
-    Refused(i64),
-}
-
 /// Keeps rows until their window closes, then gives them with the window's bounds.
 pub struct WindowRows {
     name: String,
@@ -91,6 +80,8 @@ pub struct WindowRows {
     on_error: OnError,
     windows: Box<dyn Windows>,
     by_count: bool,
+    /// How far the output's watermark is behind the input's.
+    hold_us: i64,
     /// Rows since the last step of the watermark, with the values of `exprs`.
     waiting: Vec<(Batch, Vec<ArrayRef>)>,
     kept: Kept,
@@ -113,13 +104,14 @@ impl WindowRows {
     /// # Errors
     /// For windows without end or length, and for columns and keys that cannot be kept.
     pub fn new(
-        window: &Window,
+        node: &nodes::WindowRows,
         keys: Vec<Compiled>,
         order: RowOrder,
         input: SchemaRef,
         schema: SchemaRef,
         on_error: OnError,
     ) -> Result<WindowRows> {
+        let window = &node.window;
         let windows: Box<dyn Windows> = match *window {
             Window::Hop { size_us: ..=0, .. }
             | Window::Hop { slide_us: ..=0, .. }
@@ -158,6 +150,7 @@ impl WindowRows {
             on_error,
             windows,
             by_count: matches!(window, Window::Count { .. }),
+            hold_us: node.hold_us(),
             waiting: Vec::new(),
             kept: Kept::default(),
             arrived: (0, false),
@@ -169,19 +162,16 @@ impl WindowRows {
     fn take(&mut self, held: Held, watermark: i64, out: &mut Output) {
         self.arrived = (held.row.ingested, true);
         let time = held.row.time;
-        let admission = self.windows.admit(&held.group, time, watermark);
-        if let Admission::Part(end) | Admission::Refused(end) = admission {
+        let sequence = held.row.sequence;
+        if let Some(end) = self.windows.too_late(&held.group, time, watermark) {
             out.late.push(RowFailure {
                 stream: held.row.stream as u32,
                 offset: held.row.offset as u64,
-                sequence: held.row.sequence,
+                sequence,
                 reason: late_reason(time, end, watermark),
             });
-        }
-        if matches!(admission, Admission::Refused(_)) {
             return;
         }
-        let sequence = held.row.sequence;
         let number = self.kept.push(held);
         if let Some(closing) = self.windows.take(number, &self.kept) {
             let place = Place { sequence, time: time.max(watermark), ingested: self.arrived.0 };
@@ -259,6 +249,9 @@ impl Operator for WindowRows {
                 }
                 Event::Step(step) => self.close(step.sequence, step.time),
             }
+        }
+        if self.hold_us > 0 {
+            out.progress = Some(watermark.progress.delayed(self.hold_us));
         }
         self.results.finish(&self.codec, out)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 
-use super::{Admission, Closing, Kept, Windows};
+use super::{Closing, Kept, Windows};
 
 pub(super) struct Sessions {
     gap: i64,
@@ -39,12 +39,9 @@ impl Sessions {
 }
 
 impl Windows for Sessions {
-    fn admit(&self, group: &[u8], time: i64, watermark: i64) -> Admission {
+    fn too_late(&self, group: &[u8], time: i64, watermark: i64) -> Option<i64> {
         let end = time.saturating_add(self.gap);
-        if end <= watermark && self.touched(group, time).is_empty() {
-            return Admission::Refused(end);
-        }
-        Admission::Whole
+        (end < watermark && self.touched(group, time).is_empty()).then_some(end)
     }
 
     fn take(&mut self, number: u64, kept: &Kept) -> Option<Closing> {
@@ -73,7 +70,8 @@ impl Windows for Sessions {
     }
 
     fn close(&mut self, watermark: i64, _kept: &Kept) -> Option<Closing> {
-        if self.ends.first()?.0 > watermark {
+        // A row at the end still belongs, so the watermark must be above it.
+        if self.ends.first()?.0 >= watermark && watermark != i64::MAX {
             return None;
         }
         let (end, start, _, group) = self.ends.pop_first()?;
