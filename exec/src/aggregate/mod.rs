@@ -27,6 +27,8 @@ mod slots;
 mod totals;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::any::Any;
