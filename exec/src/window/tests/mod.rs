@@ -229,11 +229,11 @@ fn times_at_the_ends_of_the_range_have_windows() {
     let rows = format!("1 @{} x 0 1 0\n1 @0 x 0 2 0\n1 @{} x 0 4 0", i64::MIN, i64::MAX);
     let hour = 3_600_000_000;
     let windows = [
-        (Window::Hop { size_us: 2 * hour, slide_us: hour, offset_us: 0 }, [2, 2, 2]),
-        (Window::Cumulate { size_us: 2 * hour, step_us: hour, offset_us: 7 }, [1, 2, 1]),
-        (Window::Session { gap_us: hour }, [1, 1, 1]),
+        Window::Hop { size_us: 2 * hour, slide_us: hour, offset_us: 0 },
+        Window::Cumulate { size_us: 2 * hour, step_us: hour, offset_us: 7 },
+        Window::Session { gap_us: hour },
     ];
-    for (window, _) in windows {
+    for window in windows {
         for (emit, lateness_us) in
             [(Emit::OnClose, 0), (Emit::OnClose, hour), (Emit::Changes, 0), (Emit::Every(hour), 0)]
         {
