@@ -271,3 +271,108 @@ fn key(source: Source) -> Vec<u8> {
 fn leaf_key(number: usize) -> Vec<u8> {
     [b"l".as_slice(), &(number as u32).to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+    use auspex_storage::Run;
+
+    use super::*;
+    use crate::batch::batch_of;
+
+    const MINUTE: i64 = 60_000_000;
+
+    fn clock(stream: StreamId, delay_us: i64, arrival: bool) -> Clock {
+        Clock { stream, delay_us, arrival, idle_timeout_us: MINUTE }
+    }
+
+    /// Rows as (place, event time, arrival).
+    fn rows(rows: &[(i64, i64, i64)]) -> Vec<EventBatch> {
+        let each = |f: fn(&(i64, i64, i64)) -> i64| Run::Each(rows.iter().map(f).collect());
+        vec![EventBatch {
+            rows: batch_of(Arc::new(Schema::empty()), Vec::new(), rows.len()).unwrap(),
+            offset: 0,
+            sequence: each(|r| r.0),
+            time: each(|r| r.1),
+            ingested: each(|r| r.2),
+        }]
+    }
+
+    fn steps(progress: &Progress) -> Vec<(i64, i64, bool)> {
+        progress.steps().iter().map(|s| (s.sequence, s.time, s.idle)).collect()
+    }
+
+    fn two(delay: i64) -> Clocks {
+        let leaves = vec![vec![clock(1, delay, false)], vec![clock(2, 0, false)]];
+        Clocks::new(leaves, |s| Some(s as usize - 1)).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_is_its_delay_behind_its_root() {
+        let mut clocks = two(5);
+        let moved = clocks.step(&[rows(&[(0, 100, 0), (2, 90, 0)]), rows(&[(1, 70, 0)])], None);
+        assert_eq!(steps(&moved[0]), [(0, 95, false)]);
+        assert_eq!(steps(&moved[1]), [(1, 70, false)]);
+        let least = Progress::least(&[&moved[0], &moved[1]], i64::MIN);
+        assert_eq!(steps(&least), [(1, 70, false)]);
+    }
+
+    #[test]
+    fn roots_whose_time_is_arrival_share_one_clock() {
+        let leaves = vec![vec![clock(1, 0, true)], vec![clock(2, 0, true)]];
+        let mut clocks = Clocks::new(leaves, |s| Some(s as usize - 1)).unwrap();
+        let moved = clocks.step(&[rows(&[(0, 100, 100)]), rows(&[(1, 200, 200)])], None);
+        let least = Progress::least(&[&moved[0], &moved[1]], i64::MIN);
+        assert_eq!(steps(&least), [(0, 100, false), (1, 200, false)]);
+    }
+
+    #[test]
+    fn a_root_without_rows_for_its_timeout_of_arrival_time_is_idle_until_its_next_row() {
+        let mut clocks = two(0);
+        let first = clocks.step(&[rows(&[(0, 10, 0)]), rows(&[(1, 20, 0)])], None);
+        assert_eq!(first[0].state(), (10, false));
+        // The log goes on with rows of the second root alone.
+        let busy = rows(&[(2, 500, MINUTE - 1), (3, 600, MINUTE)]);
+        let second = clocks.step(&[Vec::new(), busy], None);
+        assert_eq!(steps(&second[0]), [(3, 10, true)]);
+        let least = Progress::least(&[&second[0], &second[1]], 10);
+        assert_eq!(steps(&least), [(3, 600, false)]);
+        // It comes back behind the others: time does not turn back for them.
+        let third = clocks.step(&[rows(&[(4, 30, MINUTE + 1)]), Vec::new()], None);
+        assert_eq!(steps(&third[0]), [(4, 30, false)]);
+        assert_eq!(Progress::least(&[&third[0], &third[1]], 600).last(), 600);
+    }
+
+    #[test]
+    fn how_rows_are_cut_into_steps_and_a_restart_between_them_never_shows() {
+        let left: Vec<(i64, i64, i64)> = (0..40).map(|n| (3 * n, 50 * n % 700, n)).collect();
+        let right: Vec<(i64, i64, i64)> =
+            (0..40).map(|n| (3 * n + 1, 90 * n, n * MINUTE / 7)).collect();
+        let whole = two(20).step(&[rows(&left), rows(&right)], Some(1000));
+        let mut cut = two(20);
+        let mut saved: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut found = [Vec::new(), Vec::new()];
+        for from in (0..130).step_by(13) {
+            let part = |all: &[(i64, i64, i64)]| {
+                let within = |r: &&(i64, i64, i64)| (from..from + 13).contains(&r.0);
+                let part: Vec<_> = all.iter().filter(within).copied().collect();
+                rows(&part)
+            };
+            let end = (from == 117).then_some(1000);
+            for (leaf, progress) in cut.step(&[part(&left), part(&right)], end).iter().enumerate() {
+                found[leaf].extend(steps(progress));
+            }
+            let mut changes = Vec::new();
+            cut.checkpoint(&mut StateWriter::new(7, &mut changes));
+            saved.extend(changes.into_iter().map(|(k, v)| (k, v.unwrap())));
+            cut = two(20);
+            let entries: Vec<_> = saved.clone().into_iter().collect();
+            cut.restore(&StateReader::new(7, &entries)).unwrap();
+        }
+        assert_eq!(found[0], steps(&whole[0]));
+        assert_eq!(found[1], steps(&whole[1]));
+        assert_eq!(cut.step(&[Vec::new(), Vec::new()], None)[0].last(), i64::MAX);
+    }
+}

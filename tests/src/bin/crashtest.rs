@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
         Ok(s) => {
             println!(
                 "{} kills in {:.1} s, seed {}: {} statements acknowledged, {} without an answer ({} of \
-                 them applied), {} rows, {} derived rows, {} rows compared with what a subscriber saw, \
+                 them applied), {} rows, {} derived rows, {} rows of windows, joins and views, {} rows compared with what a subscriber saw, \
                  {} catalog objects checked, slowest start {} ms: no violation",
                 s.cycles,
                 began.elapsed().as_secs_f64(),
@@ -59,6 +59,7 @@ async fn main() -> ExitCode {
                 s.open_applied,
                 s.rows,
                 s.derived_rows,
+                s.stateful_rows,
                 s.seen,
                 s.ddl,
                 s.slowest_start.as_millis(),

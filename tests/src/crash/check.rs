@@ -4,11 +4,13 @@
 //! the part before by count and sum. [`Checker::check_all`] reads everything again.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::clients::IDS;
 use super::model::{Existence, Model};
+use super::state::Stateful;
 use super::{CrashError, Summary};
 use crate::server::Server;
 
@@ -30,6 +32,7 @@ pub(super) struct Checker {
     evens: Known,
     chained: Known,
     merged: Known,
+    stateful: Stateful,
     /// Number of the marker statement that makes reads wait for the derived streams.
     markers: i64,
 }
@@ -107,7 +110,18 @@ impl Checker {
         self.sources(&client, model, marker, summary).await?;
         self.derived(&client, model, summary).await?;
         self.catalog(&client, model, summary).await?;
-        self.table(&client, model).await
+        self.table(&client, model).await?;
+        self.stateful.check(&client, model).await
+    }
+
+    /// Windows, joins and views compared with an uninterrupted run.
+    pub(super) async fn check_stateful(
+        &self,
+        server: &Server,
+        binary: &Path,
+        summary: &mut Summary,
+    ) -> Result<(), CrashError> {
+        self.stateful.check_all(server, binary, summary).await
     }
 
     /// Every statement is there as a whole or not at all, once, and not if it was not sent.

@@ -27,7 +27,8 @@ const SCHEMA: &str = "
 
 /// Creates what all cycles use.
 pub(super) async fn prepare(server: &Server) -> Result<(), CrashError> {
-    Ok(server.connect().await?.batch_execute(SCHEMA).await?)
+    server.connect().await?.batch_execute(SCHEMA).await?;
+    super::state::prepare(server).await
 }
 
 /// Starts all clients. They end when the server goes away.
@@ -44,11 +45,13 @@ pub(super) fn start(server: &Server, model: &Arc<Model>, seed: u64) -> Vec<JoinH
     tasks.push(tokio::spawn(transactions(config.clone(), model.clone(), random.random())));
     tasks.push(tokio::spawn(tables(config.clone(), model.clone(), random.random())));
     tasks.push(tokio::spawn(definitions(config.clone(), model.clone(), random.random())));
+    let timed = super::state::write(config.clone(), model.clone(), random.random());
+    tasks.push(tokio::spawn(timed));
     tasks.push(tokio::spawn(subscribe(config, model.clone())));
     tasks
 }
 
-async fn connect(config: &Config) -> Option<Client> {
+pub(super) async fn connect(config: &Config) -> Option<Client> {
     let (client, connection) = config.connect(NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
@@ -56,7 +59,7 @@ async fn connect(config: &Config) -> Option<Client> {
 
 /// The connection broke: that is how every client ends. An error that the server reported is
 /// something else: these statements are right.
-fn broken(error: &tokio_postgres::Error) {
+pub(super) fn broken(error: &tokio_postgres::Error) {
     if let Some(db) = error.as_db_error() {
         // Told while it was being killed; cannot happen with kill -9, but is not wrong.
         let stopping = db.code().code() == "57P01";

@@ -9,6 +9,8 @@
 //! * every acknowledged row is there, nothing is there twice, nothing appears that was not sent;
 //! * a statement, a COPY, a transaction over two streams is there completely or not at all;
 //! * each derived stream holds, at the same offsets, what recomputing it from its input gives;
+//! * windows, joins and views (module `state`) hold, at the same offsets, what a server that was never
+//!   interrupted makes of the same rows;
 //! * what a subscriber saw before the kill is at the same offset after it;
 //! * acknowledged DDL holds, in both directions; tables hold a value between the last acknowledged
 //!   and the last sent.
@@ -16,6 +18,7 @@
 mod check;
 mod clients;
 mod model;
+mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +75,8 @@ pub struct Summary {
     pub rows: u64,
     /// Rows of the derived streams at the end.
     pub derived_rows: u64,
+    /// Rows of windows, joins and views at the end.
+    pub stateful_rows: u64,
     /// Rows seen by the subscriber before a kill and compared after it.
     pub seen: u64,
     /// Catalog changes acknowledged.
@@ -136,6 +141,7 @@ async fn run_in(
     let mut server = start(&mut summary.slowest_start)?;
     checker.check(&server, &model, &mut summary).await.map_err(|e| with_output(e, &server))?;
     checker.check_all(&server, &mut summary).await.map_err(|e| with_output(e, &server))?;
+    checker.check_stateful(&server, &plan.binary, &mut summary).await?;
     // An orderly stop must keep as much as a kill.
     if server.stop(Duration::from_secs(30))?.is_none() {
         return Err(CrashError::Violation("SIGTERM does not stop the server".to_owned()));

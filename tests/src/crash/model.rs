@@ -39,6 +39,9 @@ pub struct Model {
     objects: Mutex<BTreeMap<String, Existence>>,
     /// Key of a table row: last acknowledged and last sent value.
     counters: Mutex<BTreeMap<i64, (i64, i64)>>,
+    /// Ids of `timed` given out, and rows acknowledged.
+    timed: AtomicI64,
+    timed_acknowledged: AtomicU64,
     /// Rows of `chained` seen by a subscriber: offset and id.
     seen: Mutex<Vec<(i64, i64)>>,
 }
@@ -110,6 +113,29 @@ impl Model {
         if let Some(known) = lock(&self.counters).get_mut(&key) {
             *known = (value, known.1);
         }
+    }
+
+    /// First of `rows` new ids of `timed`.
+    pub(super) fn next_timed(&self, rows: i64) -> i64 {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.timed.fetch_add(rows, Ordering::Relaxed)
+    }
+
+    /// So many rows of `timed` were acknowledged.
+    pub(super) fn timed_acknowledged(&self, rows: i64) {
+        self.timed_acknowledged.fetch_add(rows as u64, Ordering::Relaxed);
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Ids of `timed` given out.
+    pub(super) fn timed_so_far(&self) -> i64 {
+        self.timed.load(Ordering::Relaxed)
+    }
+
+    /// Rows of `timed` acknowledged.
+    pub(super) fn timed_answered(&self) -> u64 {
+        self.timed_acknowledged.load(Ordering::Relaxed)
     }
 
     /// A subscriber has seen a row.
