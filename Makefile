@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test demo crash bench-ingest bench-engine bench-windows bench-latency bench-footprint data-full-year
+.PHONY: help run test demo crash bench-ingest bench-engine bench-windows bench-latency bench-footprint bench-recovery data-full-year
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # A target directory outside the clone lets the next clone reuse the compiled dependencies.
@@ -70,6 +70,12 @@ bench-footprint: ## start-up time, idle memory, size of the binary
 	@$(SERVER)
 	@cargo build --release -p auspex-benches -p auspex-deps --bin footprint
 	@$(BIN)/footprint --server $(BIN)/auspex
+
+bench-recovery: ## time to come back with 1 GB of operator state, growth of the log
+	@scripts/bootstrap.sh build
+	@$(SERVER)
+	@cargo build --release -p auspex-benches -p auspex-deps --bin recovery
+	@$(BIN)/recovery --server $(BIN)/auspex
 
 data-full-year: ## fetch all 336,776 flights of 2013 (PyPI) into the target directory
 	@scripts/bootstrap.sh python

@@ -59,7 +59,7 @@ const STATEFUL: [(&str, &str, &str); 8] = [
     (
         "unpaired",
         "STREAM",
-        "SELECT a.id AS a, b.id AS b FROM timed a LEFT JOIN tumbled b ON a.k = b.k AND a.v = b.low \
+        "SELECT a.id AS a, b.n AS b FROM timed a LEFT JOIN tumbled b ON a.k = b.k AND a.v = b.low \
          AND b._time BETWEEN a.ts AND a.ts + INTERVAL '2 seconds'",
     ),
     (
