@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test demo crash bench-ingest bench-engine bench-windows bench-latency bench-footprint bench-recovery data-full-year
+.PHONY: help run test demo crash bench-ingest bench-engine bench-windows bench-joins bench-latency bench-footprint bench-recovery data-full-year
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # A target directory outside the clone lets the next clone reuse the compiled dependencies.
@@ -58,6 +58,11 @@ bench-windows: ## windowed aggregates over Arrow batches in memory, rows per sec
 	@scripts/bootstrap.sh build
 	@cargo build --release -p auspex-benches -p auspex-deps --bin windows
 	@$(BIN)/windows
+
+bench-joins: ## interval, AS OF and look-up joins over Arrow batches in memory, next to a plain hash loop
+	@scripts/bootstrap.sh build
+	@cargo build --release -p auspex-benches -p auspex-deps --bin joins
+	@$(BIN)/joins
 
 bench-latency: ## INSERT to notification, next to a bare fdatasync
 	@scripts/bootstrap.sh build

@@ -4,6 +4,8 @@
 //! two decimals and an integer. The numbers come from a counter-based generator (splitmix64 of seed,
 //! row and field), so that the same rows can be made in any language, in any order and in parallel.
 
+pub mod w9;
+
 use std::sync::Arc;
 
 use arrow::array::{

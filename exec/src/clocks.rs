@@ -32,6 +32,36 @@ struct Reached {
 
 const NOTHING: Reached = Reached { time: i64::MIN, arrived: i64::MIN, idle: false };
 
+/// A source while it passes over rows.
+struct Moving<'a> {
+    reached: &'a mut Reached,
+    progress: &'a mut Progress,
+    timeout: i64,
+    /// Whether the rows of each input are its own.
+    inputs: Vec<bool>,
+}
+
+impl Moving<'_> {
+    fn row(&mut self, input: usize, sequence: i64, time: i64, arrived: i64) {
+        let reached = &mut *self.reached;
+        if self.inputs[input] {
+            reached.arrived = reached.arrived.max(arrived);
+            if time <= reached.time && !reached.idle {
+                return;
+            }
+            reached.time = reached.time.max(time);
+            reached.idle = false;
+        } else if reached.arrived == i64::MIN {
+            reached.arrived = arrived;
+        } else if !reached.idle && arrived.saturating_sub(reached.arrived) >= self.timeout {
+            reached.idle = true;
+        } else {
+            return;
+        }
+        self.progress.advance(sequence, reached.time, reached.idle);
+    }
+}
+
 /// The clocks of all leaves of a graph.
 #[derive(Debug, Default)]
 pub(crate) struct Clocks {
@@ -154,6 +184,20 @@ impl Clocks {
                 rest.push(batches);
             }
         }
+        self.changed |= !cursors.is_empty();
+        let mut moving: Vec<Moving> = self
+            .reached
+            .iter_mut()
+            .zip(sources.values_mut())
+            .map(|((source, reached), progress)| Moving {
+                reached,
+                progress,
+                timeout: self.idle_timeout[source],
+                inputs: (0..inputs.len())
+                    .map(|input| self.inputs.get(&input).is_some_and(|of| of.contains(source)))
+                    .collect(),
+            })
+            .collect();
         while let Some(first) = (0..cursors.len()).min_by_key(|c| {
             let (input, batch, row) = &cursors[*c];
             (batch.sequence.get(*row), *input)
@@ -161,7 +205,7 @@ impl Clocks {
             let (input, batch, row) = cursors[first];
             let (sequence, time, arrived) =
                 (batch.sequence.get(row), batch.time.get(row), batch.ingested.get(row));
-            self.row(input, sequence, time, arrived, sources);
+            moving.iter_mut().for_each(|source| source.row(input, sequence, time, arrived));
             if row + 1 < batch.len() {
                 cursors[first].2 += 1;
             } else if let Some(next) = rest[first].by_ref().find(|b| !b.is_empty()) {
@@ -170,34 +214,6 @@ impl Clocks {
                 cursors.remove(first);
                 drop(rest.remove(first));
             }
-        }
-    }
-
-    fn row(
-        &mut self,
-        input: usize,
-        sequence: i64,
-        time: i64,
-        arrived: i64,
-        sources: &mut BTreeMap<Source, Progress>,
-    ) {
-        self.changed = true;
-        let own = self.inputs.get(&input);
-        for (source, reached) in &mut self.reached {
-            let timeout = self.idle_timeout[source];
-            if own.is_some_and(|own| own.contains(source)) {
-                reached.time = reached.time.max(time);
-                reached.arrived = reached.arrived.max(arrived);
-                reached.idle = false;
-            } else if reached.arrived == i64::MIN {
-                reached.arrived = arrived;
-            } else if arrived.saturating_sub(reached.arrived) >= timeout {
-                reached.idle = true;
-            } else {
-                continue;
-            }
-            let progress = sources.get_mut(source).expect("one for each");
-            progress.advance(sequence, reached.time, reached.idle);
         }
     }
 

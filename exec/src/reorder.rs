@@ -399,25 +399,40 @@ impl Arrivals {
     }
 }
 
-/// Rows of one input, in several pieces, from the front.
+/// What the rows of an input are ordered by, from the front.
 struct Front {
-    times: Vec<(ScalarBuffer<i64>, ScalarBuffer<i64>)>,
-    piece: usize,
+    times: ScalarBuffer<i64>,
+    places: ScalarBuffer<i64>,
     row: usize,
     last: bool,
 }
 
 impl Front {
-    /// What the next row is ordered by.
-    fn key(&self) -> Option<(i64, bool, i64)> {
-        let (times, places) = self.times.get(self.piece)?;
-        Some((times[self.row], self.last, places[self.row]))
+    fn new(dues: &[Due], last: bool) -> Front {
+        Front {
+            times: flat(dues, |due| &due.batch.time),
+            places: flat(dues, |due| &due.batch.sequence),
+            row: 0,
+            last,
+        }
     }
 
-    fn advance(&mut self) {
-        self.row += 1;
-        if self.row == self.times[self.piece].0.len() {
-            (self.piece, self.row) = (self.piece + 1, 0);
+    #[inline]
+    fn key(&self) -> Option<(i64, bool, i64)> {
+        Some((*self.times.get(self.row)?, self.last, self.places[self.row]))
+    }
+}
+
+/// The numbers of all released rows of an input.
+pub(crate) fn flat(dues: &[Due], run: impl Fn(&Due) -> &Run) -> ScalarBuffer<i64> {
+    match dues {
+        [one] => run(one).to_values(one.batch.len()),
+        several => {
+            let mut all = Vec::with_capacity(several.iter().map(|due| due.batch.len()).sum());
+            for due in several {
+                all.extend_from_slice(&run(due).to_values(due.batch.len()));
+            }
+            all.into()
         }
     }
 }
@@ -431,34 +446,28 @@ fn order(inputs: &[Vec<Due>], last: Vec<bool>) -> Vec<(usize, usize)> {
         (Some((input, dues)), None) => return vec![(input, rows(dues))],
         _ => {}
     }
-    let values = |due: &Due| {
-        let rows = due.batch.len();
-        (due.batch.time.to_values(rows), due.batch.sequence.to_values(rows))
-    };
-    let mut fronts: Vec<Front> = inputs
-        .iter()
-        .zip(last)
-        .map(|(dues, last)| Front {
-            times: dues.iter().map(values).collect(),
-            piece: 0,
-            row: 0,
-            last,
-        })
-        .collect();
-    let mut order: Vec<(usize, usize)> = Vec::new();
+    let fronts = inputs.iter().zip(last).map(|(dues, last)| Front::new(dues, last));
+    let mut fronts: Vec<Front> = fronts.collect();
+    let mut order: Vec<(usize, usize)> = Vec::with_capacity(inputs.iter().map(rows).sum());
     loop {
         let next = fronts.iter().enumerate().filter_map(|(i, front)| Some((front.key()?, i))).min();
         let Some((_, input)) = next else { return order };
         let others = fronts.iter().enumerate().filter(|(i, _)| *i != input);
         let bound = others.filter_map(|(i, front)| Some((front.key()?, i))).min();
-        let mut taken = 0;
-        while let Some(key) = fronts[input].key()
-            && bound.is_none_or(|bound| (key, input) < bound)
-        {
-            fronts[input].advance();
-            taken += 1;
+        let front = &mut fronts[input];
+        let from = front.row;
+        match bound {
+            None => front.row = front.times.len(),
+            Some(((time, last, place), other)) => {
+                let bound = (time, last, place, other);
+                let (times, places) = (&front.times[from..], &front.places[from..]);
+                let mut rows = times.iter().zip(places);
+                let own = (front.last, input);
+                let ahead = rows.position(|(time, place)| (*time, own.0, *place, own.1) > bound);
+                front.row = ahead.map_or(front.times.len(), |ahead| from + ahead);
+            }
         }
-        order.push((input, taken));
+        order.push((input, front.row - from));
     }
 }
 

@@ -13,12 +13,12 @@ use crate::batch::Batch;
 use crate::error::{ExecError, Result};
 use crate::operator::{Input, Operator, Output, StateReader, StateWriter, Watermark};
 use crate::operators::evaluate;
-use crate::reorder::Reorder;
+use crate::reorder::{Reorder, flat};
 
+use super::JoinParts;
 use super::gather::{NO_ROW, Pairs, Sources};
 use super::keys::{Interner, JoinKeys, KeyTable, NULL};
 use super::store::RowStore;
-use super::{JoinParts, flat};
 
 /// Tag of the right rows in saved state; the reorder buffer has 0 and 1.
 const TAG: u8 = 0x10;

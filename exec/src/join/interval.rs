@@ -20,13 +20,13 @@ use crate::error::Result;
 use crate::operator::{Input, Operator, Output, StateReader, StateWriter, Watermark};
 use crate::operators::evaluate;
 use crate::progress::Progress;
-use crate::reorder::{Due, Released, Reorder};
+use crate::reorder::{Due, Released, Reorder, flat};
 
+use super::JoinParts;
 use super::filter::PairFilter;
 use super::gather::{NO_ROW, Pairs, Sources};
-use super::keys::{Interner, JoinKeys, KeyTable, NULL};
+use super::keys::{Interner, JoinKeys, KeyTable, NO_KEY, NULL};
 use super::store::RowStore;
-use super::{JoinParts, flat};
 
 /// Pairs that are worked off together.
 const PAIRS: usize = 65_536;
@@ -78,7 +78,8 @@ struct Side {
 struct Arrived {
     /// Number of the first.
     first: u64,
-    keys: Vec<u128>,
+    /// Numbers of their keys.
+    keys: Vec<u32>,
     places: ScalarBuffer<i64>,
     ingested: ScalarBuffer<i64>,
 }
@@ -160,12 +161,8 @@ impl IntervalJoin {
             let mut keys = Vec::new();
             for Due { batch, .. } in dues {
                 let len = batch.len();
-                let some = side.keys.of(&batch.rows, &mut self.known)?;
-                if keys.is_empty() {
-                    keys = some
-                } else {
-                    keys.extend(some)
-                }
+                let of_batch = side.keys.of(&batch.rows, &mut self.known)?;
+                keys.extend(of_batch.into_iter().map(|key| self.table.number(key)));
                 side.times.extend(batch.time.to_values(len).iter());
                 side.previous.resize(side.times.len(), 0);
                 if side.tracked {
@@ -194,11 +191,11 @@ impl IntervalJoin {
             let rows = &arrived[side];
             for row in next[side]..next[side] + count {
                 let key = rows.keys[row];
-                if key == NULL {
+                if key == NO_KEY {
                     continue;
                 }
                 let number = rows.first + row as u64;
-                let newest = self.table.entry(key);
+                let newest = self.table.value(key);
                 let mut partner = newest[other];
                 let previous = std::mem::replace(&mut newest[side], number + 1);
                 let at = (number - firsts[side]) as usize;

@@ -195,59 +195,97 @@ impl Interner {
     }
 }
 
-/// What is known of a key.
-struct Slot<T> {
-    key: u128,
-    value: T,
-}
+/// In the place of a key's number: the row has no equal.
+pub(super) const NO_KEY: u32 = u32::MAX;
 
-/// A value per key.
+/// A value per key. The keys have numbers, so that those of many rows can be looked up first, which
+/// a processor does several at a time, and then the values.
 pub(super) struct KeyTable<T> {
-    slots: HashTable<Slot<T>>,
+    /// Keys (low and high half) and their numbers.
+    slots: HashTable<([u64; 2], u32)>,
+    /// By key number.
+    values: Vec<T>,
+    /// Numbers of no key.
+    free: Vec<u32>,
 }
 
 impl<T: Default> KeyTable<T> {
     pub(super) fn new() -> KeyTable<T> {
-        KeyTable { slots: HashTable::new() }
+        KeyTable { slots: HashTable::new(), values: Vec::new(), free: Vec::new() }
+    }
+
+    /// The number of a key; the value of a new key is the default. It holds until keys are taken out.
+    #[inline]
+    pub(super) fn number(&mut self, key: u128) -> u32 {
+        if key == NULL {
+            return NO_KEY;
+        }
+        let halves = halves(key);
+        let (values, free) = (&mut self.values, &mut self.free);
+        let slot = self.slots.entry(hash(halves), |slot| slot.0 == halves, |slot| hash(slot.0));
+        let new = || {
+            let number = free.pop().unwrap_or_else(|| {
+                values.push(T::default());
+                (values.len() - 1) as u32
+            });
+            (halves, number)
+        };
+        slot.or_insert_with(new).get().1
+    }
+
+    /// The value of the key of a number.
+    #[inline]
+    pub(super) fn value(&mut self, number: u32) -> &mut T {
+        &mut self.values[number as usize]
     }
 
     /// The value of a key; a new key has the default.
-    #[inline]
     pub(super) fn entry(&mut self, key: u128) -> &mut T {
-        let slots = &mut self.slots;
-        let entry = slots.entry(hash(key), |slot| slot.key == key, |slot| hash(slot.key));
-        &mut entry.or_insert_with(|| Slot { key, value: T::default() }).into_mut().value
+        let number = self.number(key);
+        self.value(number)
     }
 
     /// The value of a key, if there is one.
     #[inline]
     pub(super) fn get(&self, key: u128) -> Option<&T> {
-        self.slots.find(hash(key), |slot| slot.key == key).map(|slot| &slot.value)
+        let halves = halves(key);
+        let slot = self.slots.find(hash(halves), |slot| slot.0 == halves)?;
+        Some(&self.values[slot.1 as usize])
     }
 
     /// Takes a key out.
     pub(super) fn remove(&mut self, key: u128) -> Option<T> {
-        let found = self.slots.find_entry(hash(key), |slot| slot.key == key);
-        found.ok().map(|entry| entry.remove().0.value)
+        let halves = halves(key);
+        let slot = self.slots.find_entry(hash(halves), |slot| slot.0 == halves).ok()?;
+        let ((_, number), _) = slot.remove();
+        self.free.push(number);
+        Some(std::mem::take(&mut self.values[number as usize]))
     }
 
     /// Keeps some of the keys.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
-        self.slots.retain(|slot| keep(&mut slot.value));
-        let used = self.slots.len();
-        if self.slots.capacity() > 4 * used + 1024 {
-            self.slots.shrink_to(2 * used, |slot| hash(slot.key));
-        }
+        let (values, free) = (&mut self.values, &mut self.free);
+        self.slots.retain(|(_, number)| {
+            let value = &mut values[*number as usize];
+            let kept = keep(value);
+            if !kept {
+                *value = T::default();
+                free.push(*number);
+            }
+            kept
+        });
     }
 
     /// All values, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().map(|slot| &slot.value)
+        self.slots.iter().map(|(_, number)| &self.values[*number as usize])
     }
 
     /// Forgets all keys.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
+        self.values.clear();
+        self.free.clear();
     }
 
     /// Number of keys.
@@ -257,14 +295,18 @@ impl<T: Default> KeyTable<T> {
 
     /// Bytes, roughly.
     pub(super) fn bytes(&self) -> u64 {
-        (self.slots.capacity() * (size_of::<Slot<T>>() + 1)) as u64
+        let slots = self.slots.capacity() * (size_of::<([u64; 2], u32)>() + 1);
+        (slots + self.values.capacity() * size_of::<T>() + self.free.capacity() * 4) as u64
     }
+}
+
+fn halves(key: u128) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
 }
 
 /// Both halves of the product of both halves: the low bits and the high ones depend on all.
 #[inline]
-fn hash(key: u128) -> u64 {
-    let (low, high) = (key as u64, (key >> 64) as u64);
+fn hash([low, high]: [u64; 2]) -> u64 {
     let product =
         u128::from(low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(high ^ 0xd1b5_4a32_d192_ed03);
     (product as u64) ^ ((product >> 64) as u64)

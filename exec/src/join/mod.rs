@@ -14,11 +14,9 @@ pub use as_of::AsOfJoin;
 pub use interval::IntervalJoin;
 pub use lookup::LookupJoin;
 
-use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::SchemaRef;
 use auspex_plan::OnError;
 use auspex_plan::nodes::{JoinTime, StreamJoin};
-use auspex_storage::Run;
 use datafusion::common::{DFSchema, JoinType};
 use datafusion::logical_expr::Expr;
 
@@ -26,7 +24,6 @@ use crate::batch::nullable;
 use crate::error::{ExecError, Result};
 use crate::expr::{Compiled, compile};
 use crate::operator::Operator;
-use crate::reorder::Due;
 
 /// What all joins have.
 pub struct JoinParts {
@@ -96,14 +93,4 @@ pub(crate) fn build(join: &StreamJoin, on_error: OnError) -> Result<Box<dyn Oper
         }
         JoinTime::Lookup => Box::new(LookupJoin::new(parts)?),
     })
-}
-
-/// The numbers of all released rows of a side.
-fn flat(dues: &[Due], run: impl Fn(&Due) -> &Run) -> ScalarBuffer<i64> {
-    match dues {
-        [one] => run(one).to_values(one.batch.len()),
-        several => {
-            several.iter().flat_map(|due| run(due).to_values(due.batch.len()).to_vec()).collect()
-        }
-    }
 }
