@@ -133,7 +133,6 @@ impl<'b> Call<'b> {
             "count" if self.args.is_empty() => {
                 // As `count(*)` of SQL.
                 let call = self.call(aggregates::count::count_udaf(), vec![lit(1i64)]);
-                let call = if self.filter.is_none() { call.alias("count(*)") } else { call };
                 Ok(self.value_of(call, &[], BigInt))
             }
             "count" | "count_distinct" => {
