@@ -55,9 +55,6 @@ pub fn build(query: &ContinuousQuery, options: &BuildOptions) -> Result<Graph> {
     builder.collect_reads(&query.plan, timed)?;
     let root = builder.add(&query.plan)?;
     builder.connect(root, None);
-    if timed && builder.clocks.iter().flatten().any(|clock| clock.arrival) {
-        builder.reads.extend(options.ticks.map(|ticks| (ticks, BTreeSet::new())));
-    }
     builder.finish(&query.plan, timed)
 }
 
@@ -95,6 +92,8 @@ impl Builder<'_> {
             let relation = relation(scan)?;
             for root in relation.clocks.iter().filter(|_| timed) {
                 self.reads.entry(root.stream).or_default();
+                let ticks = self.options.ticks.filter(|_| root.arrival);
+                self.reads.extend(ticks.map(|ticks| (ticks, BTreeSet::new())));
             }
             let columns = scan_columns(scan);
             let reads = self.reads.entry(relation.stream).or_default();

@@ -528,15 +528,15 @@ fn a_dropped_input_fails_the_query() {
 
 #[test]
 fn ticks_close_windows_by_arrival_over_a_silent_stream() {
-    let clock = Clock { stream: 1, delay_us: 0, arrival: true, idle_timeout_us: 1 };
-    let relation = StreamRelation::new(1, "s1", &schema(), vec![clock], false);
-    let input = LogicalPlanBuilder::scan("s1", Arc::new(relation), None).expect("a scan");
+    let clock = Clock { stream: 2, delay_us: 0, arrival: true, idle_timeout_us: 1 };
+    let relation = StreamRelation::new(2, "s2", &schema(), vec![clock], false);
+    let input = LogicalPlanBuilder::scan("s2", Arc::new(relation), None).expect("a scan");
     let window = Window::tumble(1000, 0);
     let plan = extend(input, |input| {
         WindowRows::try_new(input, window, Vec::new(), Vec::new(), None).expect("a node")
     });
     let plan = query(plan.project(vec![col("k")]).expect("a projection"), OnError::Skip);
-    for ticks in [None, Some(2)] {
+    for ticks in [None, Some(1)] {
         let columns = Arc::new(schema().project(&[0]).expect("a column"));
         let store: SharedStore = Arc::new(MemStore::new());
         for id in [1, 2] {
@@ -549,13 +549,13 @@ fn ticks_close_windows_by_arrival_over_a_silent_stream() {
         let runtime = Runtime::new(Arc::clone(&world.store), options).expect("a runtime");
         runtime.start(spec(10, plan.clone())).expect("started");
         assert!(!runtime.waits_for_time());
-        world.insert(1, "x 100 1 1\ny 200 1 1");
+        world.insert(2, "x 100 1 1\ny 200 1 1");
         runtime.run_until_idle().expect("ran");
         assert!(runtime.waits_for_time());
-        world.insert(2, "- 999 1 1");
+        world.insert(1, "- 999 1 1");
         runtime.run_until_idle().expect("ran");
         assert_eq!(world.rows(10).len(), 0);
-        world.insert(2, "- 1000 1 1");
+        world.insert(1, "- 1000 1 1");
         runtime.run_until_idle().expect("ran");
         let expected: &[&str] = if ticks.is_some() { &["3 999: x", "3 999: y"] } else { &[] };
         assert_eq!(world.rows(10), expected);
