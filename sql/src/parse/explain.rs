@@ -69,11 +69,13 @@ pub(super) fn explain(r: &mut Reader) -> Result<StatementKind> {
             | StatementKind::Delete(_)
             | StatementKind::Subscribe(_)
             | StatementKind::CreateStreamAs(_)
+            | StatementKind::CreateView(_)
+            | StatementKind::CreateSink(_)
             | StatementKind::Declare(_)
             | StatementKind::Execute { .. } => {}
             _ => {
                 return Err(Diagnostic::syntax("this statement cannot be explained")
-                    .hint("EXPLAIN takes a query, INSERT, UPDATE, DELETE or CREATE STREAM .. AS.")
+                    .hint("EXPLAIN takes a query, INSERT, UPDATE, DELETE or CREATE .. AS.")
                     .at(place));
             }
         }
