@@ -322,7 +322,7 @@ mod tests {
 
     fn two(delay: i64) -> Clocks {
         let leaves = vec![vec![clock(1, delay, false)], vec![clock(2, 0, false)]];
-        Clocks::new(leaves, |s| Some(s as usize - 1)).unwrap()
+        Clocks::new(leaves, |s| Some(s as usize - 1), None).unwrap()
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn roots_whose_time_is_arrival_share_one_clock() {
         let leaves = vec![vec![clock(1, 0, true)], vec![clock(2, 0, true)]];
-        let mut clocks = Clocks::new(leaves, |s| Some(s as usize - 1)).unwrap();
+        let mut clocks = Clocks::new(leaves, |s| Some(s as usize - 1), None).unwrap();
         let moved = clocks.step(&[rows(&[(0, 100, 100)]), rows(&[(1, 200, 200)])], None);
         let least = Progress::least(&[&moved[0], &moved[1]], i64::MIN);
         assert_eq!(steps(&least), [(0, 100, false), (1, 200, false)]);
