@@ -27,6 +27,7 @@ use crate::expr::{Compiled, compile};
 use crate::graph::{Graph, Leaf, Node, ScanColumn, ScanSpec, Source};
 use crate::operator::{Input, Operator};
 use crate::operators::{AssignTime, Changes, Distinct, Limit, Running, Select, TapRows, Union};
+use crate::pattern::Matcher;
 use crate::window::window_aggregate;
 
 /// Choices of [`build`].
@@ -258,6 +259,13 @@ impl Builder<'_> {
         }
         if let Some(rate) = node.downcast_ref::<nodes::OutputRate>() {
             return self.add_output_rate(rate);
+        }
+        if let Some(pattern) = node.downcast_ref::<nodes::StreamPattern>() {
+            let schema = nullable(extension.node.schema().as_arrow());
+            let matcher = Matcher::new(pattern, schema, self.on_error)?;
+            let sources = pattern.inputs.iter().map(|input| self.add(input));
+            let sources = sources.collect::<Result<Vec<_>>>()?;
+            return Ok(self.add_node(Box::new(matcher), &sources));
         }
         Err(ExecError::Unsupported(extension.node.name().to_string()))
     }

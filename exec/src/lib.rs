@@ -21,6 +21,7 @@ pub mod json;
 pub mod operator;
 pub mod operators;
 mod optimize;
+pub mod pattern;
 pub mod progress;
 mod reorder;
 mod rows;

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod functions;
 pub mod nodes;
+pub mod pattern;
 pub mod query;
 pub mod relation;
 pub mod time;

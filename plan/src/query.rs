@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::ObjectId;
 use crate::diagnostic::Diagnostic;
-use crate::nodes::{AssignTime, JoinTime, StreamAggregate, StreamJoin, WindowRows};
+use crate::nodes::{AssignTime, JoinTime, StreamAggregate, StreamJoin, StreamPattern, WindowRows};
 use crate::relation::StreamRelation;
 use crate::time::{Clock, Emit, Window};
 
@@ -152,6 +152,11 @@ fn progress(plan: &LogicalPlan) -> Progress {
         }
         if let Some(rows) = node.downcast_ref::<WindowRows>() {
             return progress(&rows.input).held(rows.hold_us());
+        }
+        if let Some(pattern) = node.downcast_ref::<StreamPattern>() {
+            let hold_us = pattern.pattern.hold_us();
+            let below = pattern.inputs.iter().map(progress).reduce(Progress::merge);
+            return below.unwrap_or(Progress::Roots(Vec::new())).held(hold_us);
         }
         if let Some(join) = node.downcast_ref::<StreamJoin>() {
             let left = progress(&join.left);

@@ -119,7 +119,7 @@ fn lower_functions(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 /// Whether evaluating `expr` can fail on some row.
-fn is_fallible(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+pub(crate) fn is_fallible(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     use datafusion::logical_expr::Operator;
     use datafusion::physical_expr::expressions as e;
 

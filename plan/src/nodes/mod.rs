@@ -7,6 +7,7 @@ mod distinct;
 mod join;
 mod keyed;
 mod limit;
+mod pattern;
 mod retention;
 mod tap;
 
@@ -16,6 +17,7 @@ pub use distinct::StreamDistinct;
 pub use join::{JoinTime, StreamJoin};
 pub use keyed::KeyedChanges;
 pub use limit::StreamLimit;
+pub use pattern::StreamPattern;
 pub use retention::{OutputEvery, OutputMode, OutputRate, Retention, RetentionWindow};
 pub use tap::{StreamTap, TapKind};
 

@@ -20,8 +20,8 @@ use super::relations::Relations;
 use super::row::Row;
 use super::value::{Value, coerce};
 use super::windows::Pending;
-use super::{operations, pattern, source, windows};
-use crate::ast::{Expr, Op, SourceKind, StreamDecl, TypeExpr, TypeKind};
+use super::{operations, source, windows};
+use crate::ast::{Expr, Op, StreamDecl, TypeExpr, TypeKind};
 use crate::codes;
 
 /// A bound stream.
@@ -78,6 +78,10 @@ pub(super) struct Chain<'a> {
     pub ahead: &'a [Op],
     /// Operations that belong to the source.
     pub taken: Vec<Span>,
+    /// Values of a match, by the place of what names them, as columns of the row.
+    pub results: BTreeMap<(usize, usize), Value>,
+    /// What the user should know.
+    pub warnings: Vec<Diagnostic>,
     /// Whether a projection was written or the columns are otherwise in their order.
     pub projected: bool,
     pub problems: Vec<Diagnostic>,
@@ -89,9 +93,6 @@ pub(super) fn bind<'a>(
     relations: &'a Relations<'a>,
     decl: &'a StreamDecl,
 ) -> std::result::Result<BoundStream, Vec<Diagnostic>> {
-    if let SourceKind::Pattern(p) = &decl.source.kind {
-        return Err(pattern::refuse(program, relations, decl, p));
-    }
     if let Some(problem) = operations::refuse_early(decl) {
         return Err(vec![*problem]);
     }
@@ -151,9 +152,16 @@ fn attempt<'a>(
 }
 
 impl<'a> Chain<'a> {
+    /// Binds expressions over the current row.
+    pub(super) fn binder(&self) -> Binder<'_> {
+        let mut binder = Binder::new(self.program, Some(&self.row));
+        binder.results.clone_from(&self.results);
+        binder
+    }
+
     /// Binds an expression over the current row.
     pub(super) fn value(&self, expr: &Expr) -> Result<Value> {
-        Binder::new(self.program, Some(&self.row)).bind(expr)
+        self.binder().bind(expr)
     }
 
     /// Replaces the plan; the row follows.
@@ -171,8 +179,7 @@ impl<'a> Chain<'a> {
 
     /// Keeps the rows on which `condition` is true.
     pub(super) fn filter(&mut self, condition: &'a Expr, what: &str) -> Result<()> {
-        let mut binder = Binder::new(self.program, Some(&self.row));
-        let value = binder.condition(condition, what)?;
+        let value = self.binder().condition(condition, what)?;
         let predicate = self.planned(value.expr, condition.span)?;
         let filter = Filter::try_new(predicate, Arc::new(self.plan.clone()))
             .map_err(|e| internal(condition.span, &e))?;
@@ -303,7 +310,7 @@ impl<'a> Chain<'a> {
                 plan: self.plan,
                 inputs: inputs.into_iter().collect(),
                 on_error: self.on_error,
-                warnings: Vec::new(),
+                warnings: self.warnings,
             },
             columns,
             bindings: self.bindings,

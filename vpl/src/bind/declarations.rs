@@ -76,7 +76,6 @@ impl<'a> Declarations<'a> {
                 }
                 StatementKind::Pattern(p) if !taken(&mut relations, "pattern", &p.name) => {
                     all.patterns.insert(&p.name.name, p);
-                    refused.push(unsupported(statement.span, "a named pattern"));
                 }
                 StatementKind::Let(b) if !taken(&mut variables, "variable", &b.name) => {
                     all.variables.insert(&b.name.name, b);

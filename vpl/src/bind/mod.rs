@@ -136,7 +136,7 @@ pub fn bind(
         add(&mut relations, &name, source_stream(columns), None);
     }
     for decl in streams {
-        if order::reads(decl).iter().any(|n| failed.contains(n.name.as_str()))
+        if order::reads(&declarations, decl).iter().any(|n| failed.contains(n.name.as_str()))
             || failed.contains(decl.name.name.as_str())
         {
             failed.insert(&decl.name.name);
@@ -230,7 +230,7 @@ fn inferred(
 ) -> Vec<(Ident, Vec<Column>)> {
     let Some(known) = context.infer else { return Vec::new() };
     let mut found: Vec<(Ident, Vec<Column>)> = Vec::new();
-    for name in declarations.order.iter().flat_map(|s| order::reads(s)) {
+    for name in declarations.order.iter().flat_map(|s| order::reads(declarations, s)) {
         let word = name.name.as_str();
         let declared = declarations.events.contains_key(word)
             || declarations.streams.contains_key(word)

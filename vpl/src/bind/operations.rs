@@ -189,7 +189,7 @@ pub(super) fn apply<'a>(chain: &mut Chain<'a>, op: &'a Op) -> Result<()> {
     }
 }
 
-fn all_args(op: &Op) -> Result<&[Arg]> {
+pub(super) fn all_args(op: &Op) -> Result<&[Arg]> {
     match &op.args {
         OpArgs::Args(args) | OpArgs::Emit { args, .. } => Ok(args),
         _ => Err(arguments(op.span, format!("`.{}` takes values", op.name.name))),
@@ -197,7 +197,7 @@ fn all_args(op: &Op) -> Result<&[Arg]> {
 }
 
 /// The arguments, none of them named.
-fn positional(op: &Op) -> Result<&[Arg]> {
+pub(super) fn positional(op: &Op) -> Result<&[Arg]> {
     let args = all_args(op)?;
     match args.iter().find_map(|a| a.name.as_ref()) {
         Some(name) => Err(arguments(
@@ -209,7 +209,7 @@ fn positional(op: &Op) -> Result<&[Arg]> {
 }
 
 /// The only argument.
-fn one<'a>(op: &'a Op, what: &str) -> Result<&'a Arg> {
+pub(super) fn one<'a>(op: &'a Op, what: &str) -> Result<&'a Arg> {
     match positional(op)? {
         [only] => Ok(only),
         args => Err(arguments(
@@ -233,7 +233,7 @@ pub(super) fn constant(chain: &Chain<'_>, expr: &Expr) -> Result<ScalarValue> {
     }
 }
 
-fn count_of(chain: &Chain<'_>, expr: &Expr) -> Result<u64> {
+pub(super) fn count_of(chain: &Chain<'_>, expr: &Expr) -> Result<u64> {
     match constant(chain, expr)? {
         ScalarValue::Int64(Some(n)) => u64::try_from(n)
             .map_err(|_| arguments(expr.span, "a number of rows cannot be negative")),
@@ -404,7 +404,7 @@ fn fields<'a>(
     let mut fields: Vec<(String, Value)> = Vec::with_capacity(args.len());
     let mut problems = Vec::new();
     // One binder for all: lambda parameters keep apart over the whole projection.
-    let mut binder = Binder::new(chain.program, Some(&chain.row));
+    let mut binder = chain.binder();
     for arg in args {
         let field = arg.name.clone().map_or_else(|| unnamed(arg), Ok).and_then(|name| {
             if fields.iter().any(|(n, _)| *n == name.name) {

@@ -6,13 +6,26 @@ use auspex_plan::diagnostic::{Diagnostic, SqlState};
 
 use super::declarations::Declarations;
 use super::problem::error;
-use crate::ast::{Ident, PatternExpr, PatternKind, SourceKind, StreamDecl};
+use crate::ast::{Ident, OpArgs, PatternExpr, PatternKind, SourceKind, StreamDecl};
 use crate::codes;
 
 /// The relations a stream reads, as written.
-pub(super) fn reads(decl: &StreamDecl) -> Vec<&Ident> {
-    match &decl.source.kind {
-        SourceKind::Relation { name, .. } => vec![name],
+pub(super) fn reads<'a>(program: &Declarations<'a>, decl: &'a StreamDecl) -> Vec<&'a Ident> {
+    let mut names = Vec::new();
+    for op in &decl.ops {
+        if let OpArgs::Not(pattern) = &op.args {
+            events(pattern, &mut names);
+        }
+    }
+    names.extend(match &decl.source.kind {
+        SourceKind::Relation { name, .. } => match program.patterns.get(name.name.as_str()) {
+            Some(declared) => {
+                let mut names = Vec::new();
+                events(&declared.pattern, &mut names);
+                names
+            }
+            None => vec![name],
+        },
         SourceKind::Merge(inputs) | SourceKind::Join { inputs, .. } => {
             inputs.iter().map(|i| &i.relation).collect()
         }
@@ -22,7 +35,8 @@ pub(super) fn reads(decl: &StreamDecl) -> Vec<&Ident> {
             events(pattern, &mut names);
             names
         }
-    }
+    });
+    names
 }
 
 fn events<'a>(pattern: &'a PatternExpr, names: &mut Vec<&'a Ident>) {
@@ -46,7 +60,7 @@ pub(super) fn sorted<'a>(
         .order
         .iter()
         .map(|s| {
-            let names = reads(s).into_iter();
+            let names = reads(program, s).into_iter();
             let streams = names.filter_map(|n| program.streams.get_key_value(n.name.as_str()));
             (s.name.name.as_str(), streams.map(|(name, _)| *name).collect())
         })

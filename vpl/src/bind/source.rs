@@ -14,11 +14,12 @@ use datafusion::logical_expr::{
 
 use super::chain::Chain;
 use super::declarations::Declarations;
+use super::pattern::Root;
 use super::problem::{Result, internal, mismatch, unsupported};
 use super::relations::{Relation, Relations};
 use super::row::Row;
 use super::value::{cast, common, is_number};
-use super::{joins, operations};
+use super::{joins, operations, pattern};
 use crate::ast::{Ident, Input, Source, SourceKind, StreamDecl};
 
 /// The beginning of a chain.
@@ -29,7 +30,16 @@ pub(super) fn bind<'a>(
     system: bool,
 ) -> std::result::Result<Chain<'a>, Vec<Diagnostic>> {
     let source = &decl.source;
+    if let SourceKind::Relation { name, .. } = &source.kind
+        && let Some(declared) = program.patterns.get(name.name.as_str())
+    {
+        return pattern::bind(program, relations, decl, Root::Named(declared));
+    }
     let bound = match &source.kind {
+        SourceKind::Relation { name, alias, condition } if pattern::is_meant(decl) => {
+            let root = Root::Step(name, alias.as_ref(), condition.as_ref());
+            return pattern::bind(program, relations, decl, root);
+        }
         SourceKind::Relation { name, alias, condition } => {
             scan(program, relations, name, alias.as_ref(), system).and_then(|mut chain| {
                 if let Some(condition) = condition {
@@ -44,7 +54,9 @@ pub(super) fn bind<'a>(
         }
         // Refused before, with better words; these are for completeness.
         SourceKind::Timer(_) => Err(unsupported(source.span, "a timer")),
-        SourceKind::Pattern(_) => Err(unsupported(source.span, "a pattern")),
+        SourceKind::Pattern(searched) => {
+            return pattern::bind(program, relations, decl, Root::Pattern(searched));
+        }
     };
     bound.map_err(|problem| vec![*problem])
 }
@@ -69,6 +81,8 @@ pub(super) fn chain<'a>(
         aggregated: false,
         ahead: &[],
         taken: Vec::new(),
+        results: BTreeMap::new(),
+        warnings: Vec::new(),
         projected: false,
         problems: Vec::new(),
     }

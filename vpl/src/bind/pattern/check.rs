@@ -1,24 +1,24 @@
-//! Patterns are not built yet; what is wrong with one is said all the same, before that.
+//! What is wrong with the names of a pattern and the operations behind it.
 
 use std::collections::BTreeMap;
 
 use auspex_plan::catalog::Column;
-use auspex_plan::diagnostic::{Diagnostic, SqlState};
+use auspex_plan::diagnostic::{Diagnostic, Span, SqlState};
 
-use super::chain::has_op;
-use super::declarations::Declarations;
-use super::problem::{error, hint, missing, unknown, unsupported};
-use super::relations::Relations;
-use super::walk::walk;
+use super::super::declarations::Declarations;
+use super::super::problem::{error, hint, missing, unknown};
+use super::super::relations::Relations;
+use super::super::walk::walk;
 use crate::ast::{Arg, Expr, ExprKind, Ident, OpArgs, PatternExpr, PatternKind, Step, StreamDecl};
 use crate::codes;
 
-/// What can be found wrong with the pattern; at least that it is not available.
-pub(super) fn refuse(
+/// Steps whose stream is not there, unknown fields and aliases, a final negation without a limit.
+pub(super) fn problems(
     program: &Declarations<'_>,
     relations: &Relations<'_>,
     decl: &StreamDecl,
     pattern: &PatternExpr,
+    limited: bool,
 ) -> Vec<Diagnostic> {
     let mut check = Check { program, steps: Vec::new(), problems: Vec::new() };
     let mut steps = Vec::new();
@@ -38,22 +38,24 @@ pub(super) fn refuse(
         check.operations(decl);
     }
     if let Some(not) = unlimited_absence(pattern)
-        && !has_op(&decl.ops, "within")
+        && !limited
     {
-        check.problems.push(*hint(
-            error(
-                SqlState::INVALID_OBJECT_DEFINITION,
-                codes::ABSENCE_WITHOUT_LIMIT,
-                not.span,
-                "a final `not` without a time limit never matches: the row could still come",
-            ),
-            "add `within 5m` behind it, or `.within(5m)` to the stream",
-        ));
-    }
-    if check.problems.is_empty() {
-        check.problems.push(*unsupported(pattern.span, "a pattern"));
+        check.problems.push(*unlimited(not.span));
     }
     check.problems
+}
+
+/// A final negation without a time limit.
+pub(super) fn unlimited(span: Span) -> Box<Diagnostic> {
+    hint(
+        error(
+            SqlState::INVALID_OBJECT_DEFINITION,
+            codes::ABSENCE_WITHOUT_LIMIT,
+            span,
+            "a final `not` without a time limit never matches: the row could still come",
+        ),
+        "add `within 5m` behind it, or `.within(5m)` to the stream",
+    )
 }
 
 fn collect<'a>(pattern: &'a PatternExpr, negated: bool, steps: &mut Vec<(&'a Step, bool)>) {
