@@ -32,7 +32,7 @@ pub(crate) struct Cursor {
 
 enum CursorRows {
     Query { rows: RowStream, rest: Option<RecordBatch>, position: u64 },
-    Subscription(Subscription),
+    Subscription(Box<Subscription>),
 }
 
 impl Cursor {
@@ -298,7 +298,7 @@ pub(super) async fn declare(
         CursorBody::Subscribe(s) => {
             settle(session, s).await;
             let subscription = open(session, s, Some(args))?;
-            (subscription.schema(), CursorRows::Subscription(subscription))
+            (subscription.schema(), CursorRows::Subscription(Box::new(subscription)))
         }
     };
     // A subscription has a meaning outside transactions only, so it always outlives them.
