@@ -282,6 +282,9 @@ impl New {
         if dependents.iter().any(|d| self.query.inputs.contains(d)) {
             return refuse(format!("{kind} \"{}\" cannot read itself", existing.name));
         }
+        // What was written before this statement is the old query's.
+        let written = session.engine.store.sequence();
+        session.engine.wait_for(&catalog, &[existing.id], written).await;
         let running = session.engine.rebind(&existing, &catalog).ok();
         let kept = self.options.start_earliest.is_none()
             && running.is_some_and(|running| keeps_state(&running, &self.query));
