@@ -67,7 +67,6 @@ fn main() -> Result<(), Error> {
     };
     println!("{rows} rows, each a new key; {:.0} MB of operator state", state as f64 / 1e6);
     println!("log, source stream          {:>8.1} MB per million rows", bytes("ticks")?);
-    println!("log, changes of the view    {:>8.1} MB per million rows", bytes("by_key")?);
     println!("data directory              {:>8.0} MB", directory(&data)? as f64 / 1e6);
     server.kill()?;
 
@@ -89,7 +88,7 @@ fn main() -> Result<(), Error> {
 }
 
 fn start(binary: &Path, data: &Path) -> Result<Server, Error> {
-    Ok(Server::start_with(binary, data, &["--max-state-bytes", "64GB"])?)
+    Ok(Server::start_with(binary, data, &["--max-state-bytes", "64000000000"])?)
 }
 
 /// Rows with a key each.
