@@ -154,7 +154,8 @@ impl Query {
         };
         query.applied = query.store.head(query.spec.id)?.next;
         if stored {
-            query.load()?;
+            // In the first turn: reading much state must not hold up the start of the server.
+            query.reload = true;
         } else {
             // The start is part of what a restart must find again.
             query.commit(true)?;
